@@ -1,0 +1,1 @@
+../../src/voxelboard/__init__.py

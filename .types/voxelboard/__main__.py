@@ -1,0 +1,1 @@
+../../src/voxelboard/__main__.py

@@ -1,0 +1,1 @@
+../../src/voxelboard/_resources.py

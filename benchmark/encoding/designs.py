@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From TR features to a regression problem: scaling, delays inside the story, trimming, filtering.
+
+After the scaling of features every step is a linear map of *rows*. So it is applied to the Gram matrix instead of
+the design wherever the delayed design has more columns than rows: the Gram of the delayed design is a sum of shifted
+Grams of the undelayed features, ``K[t, s] = sum_d K0[t - d, s - d]``, and the delayed matrix never exists.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from voxelboard.benchmark.encoding.filters import high_pass_basis, trim_and_high_pass
+from voxelboard.benchmark.errors import InvalidNumbers, UserError
+
+Device: TypeAlias = str | torch.device | None
+Form = Literal["dual", "primal"]
+
+# columns of the undelayed features that are in float64 at a time: bounds the copy, not the result's precision
+_FEATURE_CHUNK = 1024
+
+
+class SegmentLike(Protocol):
+    """A stretch of one story, rows ``start`` to ``stop - 1`` before trimming."""
+
+    @property
+    def story(self) -> Hashable: ...
+    @property
+    def start(self) -> int: ...
+    @property
+    def stop(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class SegmentRows:
+    """Rows ``start`` to ``stop - 1`` of one story."""
+
+    story: int | str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A regression of any responses on one design, in the smaller of two equivalent forms.
+
+    Attributes
+    ----------
+    form : "dual" holds inner products between rows, "primal" the rows themselves.
+    train : dual (n_train, n_train), the Gram matrix; primal (n_train, n_columns), the design.
+    test : dual (n_test, n_train), test rows against training rows; primal (n_test, n_columns). Same device and dtype.
+    test_norms : (n_test,) squared length of each test design row.
+    n_columns : columns of the delayed design without constant features; 0 is allowed and predicts 0.
+    """
+
+    form: Form
+    train: torch.Tensor
+    test: torch.Tensor
+    test_norms: torch.Tensor
+    n_columns: int
+
+    @property
+    def n_train(self) -> int:
+        return int(self.train.shape[0])
+
+    @property
+    def n_test(self) -> int:
+        return int(self.test.shape[0])
+
+    @property
+    def mean_row_power(self) -> float:
+        """trace(K) / n_train: the unit of the relative alphas."""
+        if self.form == "dual":
+            return float(torch.diagonal(self.train).sum(dtype=torch.float64)) / self.n_train
+        return float((self.train.double() ** 2).sum()) / self.n_train
+
+    def to(self, device: torch.device) -> "Problem":
+        """The same problem on ``device``."""
+        parts = [x.to(device) for x in (self.train, self.test, self.test_norms)]
+        return Problem(self.form, parts[0], parts[1], parts[2], self.n_columns)
+
+    def to_dual(self) -> "Problem":
+        """The same problem as inner products."""
+        if self.form == "dual":
+            return self
+        gram, cross = self.train @ self.train.T, self.test @ self.train.T
+        return Problem("dual", gram, cross, self.test_norms, self.n_columns)
+
+
+def primal_problem(train: NDArray[np.floating], test: NDArray[np.floating], device: Device = None) -> Problem:
+    """A problem from design matrices that are at hand, float64.
+
+    Parameters
+    ----------
+    train : (n_train, n_columns); test : (n_test, n_columns). Nothing is centred or scaled.
+    """
+    matrices = [torch.as_tensor(np.asarray(x, dtype=np.float64), device=device) for x in (train, test)]
+    if any(matrix.ndim != 2 for matrix in matrices) or matrices[0].shape[1] != matrices[1].shape[1]:
+        raise UserError(f"designs of shapes {np.shape(train)} and {np.shape(test)}; expected (n_trs, n_columns) twice")
+    if not all(bool(torch.isfinite(matrix).all()) for matrix in matrices):
+        raise InvalidNumbers("the design has NaN or infinite values")
+    return Problem("primal", matrices[0], matrices[1], (matrices[1] ** 2).sum(1), int(matrices[0].shape[1]))
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentedDesign:
+    """One feature space on the TRs of every story, and how its rows become a design.
+
+    Attributes
+    ----------
+    features : story -> (n_trs, n_features), undelayed, unscaled, not filtered.
+    delays : TRs; row t of delay d holds the features of row t - d, zero outside the story.
+    trim : rows dropped at both ends of a segment, before the filter.
+    tr : seconds.
+    cutoff_s : seconds, of the high-pass; ``math.inf`` removes the mean of a segment alone.
+    constant_tolerance : a feature is dropped when its sd is below this share of the largest sd.
+    """
+
+    features: Mapping[Hashable, NDArray[np.floating]]
+    delays: tuple[int, ...]
+    trim: int
+    tr: float
+    cutoff_s: float
+    constant_tolerance: float = 1e-8
+
+    def __post_init__(self) -> None:
+        if not self.delays or len(set(self.delays)) != len(self.delays):
+            raise UserError(f"delays {self.delays}; expected one or more different numbers of TRs")
+        widths = {np.shape(x)[1:] for x in self.features.values()}
+        if len(widths) != 1 or len(next(iter(widths))) != 1:
+            raise UserError(f"features of shapes {sorted(map(str, widths))}; expected (n_trs, n_features) per story")
+        for story, values in self.features.items():
+            if not np.isfinite(values).all():
+                raise InvalidNumbers(f"the features of story {story!r} have NaN or infinite values")
+
+    @property
+    def n_features(self) -> int:
+        return int(np.shape(next(iter(self.features.values())))[1])
+
+    def n_rows(self, segments: Sequence[SegmentLike]) -> NDArray[np.intp]:
+        """(n_segments,) design rows of each segment; refuses segments that leave none."""
+        for segment in segments:
+            self._check(segment)
+        return np.array([segment.stop - segment.start - 2 * self.trim for segment in segments], dtype=np.intp)
+
+    def inverse_scales(self, train: Sequence[SegmentLike]) -> NDArray[np.float64]:
+        """(n_features,) 1 / sd over the trimmed, filtered training rows; 0 for a constant feature.
+
+        The sd is that of the undelayed feature and is shared by its delays. Test rows never enter.
+        """
+        n_rows = int(self.n_rows(train).sum())
+        if n_rows == 0:
+            raise UserError("no training segments")
+        power = np.zeros(self.n_features)
+        magnitude = np.zeros(self.n_features)
+        for segment in train:
+            values = self.features[segment.story]
+            filtered = trim_and_high_pass(
+                values, segment.start, segment.stop, trim=self.trim, tr=self.tr, cutoff_s=self.cutoff_s
+            )
+            power += (filtered**2).sum(axis=0)
+            magnitude = np.maximum(magnitude, np.abs(values[segment.start : segment.stop]).max(axis=0))
+        sd = np.sqrt(power / n_rows)
+        # a constant of large size leaves rounding noise behind the filter: 1e-12 of it is not a signal
+        keep = (sd > self.constant_tolerance * sd.max(initial=0.0)) & (sd > 1e-12 * magnitude)
+        return np.divide(1.0, sd, out=np.zeros_like(sd), where=keep)
+
+    def rows(self, segments: Sequence[SegmentLike], inverse_scales: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The materialised design rows of ``segments``, one below the other.
+
+        Returns
+        -------
+        (n_rows, n_delays * n_kept) float64; all kept features of the first delay come first.
+        """
+        keep = np.flatnonzero(inverse_scales)
+        n_rows = self.n_rows(segments)
+        design = np.empty((int(n_rows.sum()), len(self.delays) * len(keep)))
+        first = 0
+        for segment, n in zip(segments, n_rows.tolist(), strict=True):
+            reach = self._reach(segment, keep, inverse_scales)
+            block = design[first : first + n]
+            for j, delay in enumerate(self.delays):
+                lag = max(self.delays) - delay
+                block[:, j * len(keep) : (j + 1) * len(keep)] = reach[lag : lag + n]
+            basis = high_pass_basis(n, self.tr, self.cutoff_s)
+            block -= basis @ (basis.T @ block)
+            first += n
+        return design
+
+    def problem(
+        self,
+        train: Sequence[SegmentLike],
+        test: Sequence[SegmentLike],
+        *,
+        form: Literal["auto", "dual", "primal"] = "auto",
+        device: Device = None,
+        gemm_dtype: torch.dtype = torch.float64,
+    ) -> Problem:
+        """The regression problem of one split of segments, float64 on ``device``.
+
+        Parameters
+        ----------
+        train, test : segments; the rows of the problem are in this order.
+        form : "auto" takes the primal form when the delayed design has at most half as many columns as training rows
+            (with more, inner folds can have fewer rows than columns, where only the dual form is accurate).
+        gemm_dtype : of the product of undelayed features in the dual form. float32 takes half the time and makes
+            inner predictions wrong by 1e-6 of their size instead of 2e-7 (performance.md 2.4).
+
+        Raises
+        ------
+        UserError
+            for a segment outside its story or too short for its trims and filter.
+        """
+        inverse_scales = self.inverse_scales(train)
+        n_columns = len(self.delays) * int(np.count_nonzero(inverse_scales))
+        if form == "dual" or (form == "auto" and 2 * n_columns > int(self.n_rows(train).sum())):
+            return self._dual(train, test, inverse_scales, device, gemm_dtype)
+        return primal_problem(self.rows(train, inverse_scales), self.rows(test, inverse_scales), device)
+
+    def _check(self, segment: SegmentLike) -> None:
+        if segment.story not in self.features:
+            raise UserError(f"segment of story {segment.story!r}, which has no features")
+        n_trs = len(self.features[segment.story])
+        if not 0 <= segment.start < segment.stop <= n_trs:
+            raise UserError(
+                f"segment {segment.start}:{segment.stop} lies outside story {segment.story!r} ({n_trs} TRs)"
+            )
+        if segment.stop - segment.start <= 2 * self.trim:
+            raise UserError(
+                f"segment {segment.start}:{segment.stop} of story {segment.story!r} has no row left after "
+                f"trimming {self.trim} TRs at both ends"
+            )
+
+    def _reach(
+        self, segment: SegmentLike, keep: NDArray[np.intp], inverse_scales: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """(n + span, n_kept) scaled features of every row that a delay of this segment touches, zero outside the story.
+
+        Row ``i`` is TR ``start + trim - max(delays) + i``. Each column has its mean removed, zeros included: that adds
+        one constant per column to the delayed design, which the filter takes out again, and keeps digits.
+        """
+        values = self.features[segment.story]
+        first = segment.start + self.trim - max(self.delays)
+        last = segment.stop - self.trim - min(self.delays)
+        inside = slice(max(first, 0), max(min(last, len(values)), 0))
+        reach = np.zeros((last - first, len(keep)))
+        part = np.asarray(values[inside][:, keep], dtype=np.float64)
+        reach[inside.start - first : inside.start - first + len(part)] = part * inverse_scales[keep]
+        reach -= reach.mean(axis=0)
+        return reach
+
+    def _dual(
+        self,
+        train: Sequence[SegmentLike],
+        test: Sequence[SegmentLike],
+        inverse_scales: NDArray[np.float64],
+        device: Device,
+        gemm_dtype: torch.dtype,
+    ) -> Problem:
+        segments = [*train, *test]
+        n_rows = self.n_rows(segments)
+        span = max(self.delays) - min(self.delays)
+        offsets = np.concatenate([[0], np.cumsum(n_rows + span)])  # of the reaches, one below the other
+        starts = np.concatenate([[0], np.cumsum(n_rows)])
+        n_train, n_reach = int(starts[len(train)]), int(offsets[len(train)])
+        undelayed = torch.zeros(int(offsets[-1]), n_reach, dtype=gemm_dtype, device=device)
+        test_blocks = [torch.zeros(int(n) + span, int(n) + span, dtype=gemm_dtype, device=device) for n in n_rows]
+        kept = np.flatnonzero(inverse_scales)
+        for first in range(0, len(kept), _FEATURE_CHUNK):
+            columns = kept[first : first + _FEATURE_CHUNK]
+            reach = np.concatenate([self._reach(segment, columns, inverse_scales) for segment in segments])
+            chunk = torch.as_tensor(reach, device=device).to(gemm_dtype)
+            undelayed.addmm_(chunk, chunk[:n_reach].T)
+            for g in range(len(train), len(segments)):
+                rows = chunk[int(offsets[g]) : int(offsets[g + 1])]
+                test_blocks[g].addmm_(rows, rows.T)
+        gram = torch.empty(int(starts[-1]), n_train, dtype=torch.float64, device=device)
+        lags = [max(self.delays) - delay for delay in self.delays]
+        bases = [torch.as_tensor(high_pass_basis(int(n), self.tr, self.cutoff_s), device=device) for n in n_rows]
+        norms = []
+        for g, n_g in enumerate(n_rows.tolist()):
+            for h in range(len(train)):
+                n_h, top, left = int(n_rows[h]), int(offsets[g]), int(offsets[h])
+                block = sum_shifted(undelayed[top:, left:], lags, n_g, n_h)
+                block = _filter_rows(_filter_rows(block, bases[g]).T, bases[h]).T
+                gram[int(starts[g]) : int(starts[g + 1]), int(starts[h]) : int(starts[h + 1])] = block
+            if g >= len(train):
+                own = sum_shifted(test_blocks[g], lags, n_g, n_g)
+                norms.append(torch.diagonal(_filter_rows(_filter_rows(own, bases[g]).T, bases[g])))
+        test_norms = torch.cat(norms) if norms else gram.new_zeros(0)
+        return Problem("dual", gram[:n_train], gram[n_train:], test_norms, len(self.delays) * len(kept))
+
+
+def sum_shifted(undelayed: torch.Tensor, lags: Sequence[int], n_rows: int, n_columns: int) -> torch.Tensor:
+    """(n_rows, n_columns) float64: the sum over lags of the block of ``undelayed`` that starts at ``(lag, lag)``."""
+    total = torch.zeros(n_rows, n_columns, dtype=torch.float64, device=undelayed.device)
+    for lag in lags:
+        total += undelayed[lag : lag + n_rows, lag : lag + n_columns]
+    return total
+
+
+def _filter_rows(block: torch.Tensor, basis: torch.Tensor) -> torch.Tensor:
+    return block - basis @ (basis.T @ block)

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ridge regression for many targets on one design: alpha per target by left-out folds, then the test rows.
+
+One factorisation per alpha serves all folds, all targets of all subjects and the test set (``operators``); the
+responses are read once per group of alphas in blocks, and neither weights nor all predictions ever exist.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from voxelboard.benchmark.encoding.designs import Device, Problem
+from voxelboard.benchmark.encoding.operators import DualOperators, Operators, Precision, make_operators
+from voxelboard.benchmark.encoding.screening import DTYPES, Screening, screened_statistics
+from voxelboard.benchmark.encoding.selection import (
+    InnerStatistics,
+    Scope,
+    Selection,
+    choose_alpha,
+    inner_statistics,
+)
+from voxelboard.benchmark.encoding.streaming import (
+    FoldStatistics,
+    Responses,
+    TargetStream,
+    fold_statistics,
+    products_by_alpha,
+)
+from voxelboard.benchmark.errors import InvalidNumbers, UserError
+
+DEFAULT_TARGET_BLOCK = 8192
+# fold matrices of as many alphas as fit are kept at a time; the responses are read once per such group
+OPERATOR_BYTES = 2 << 30
+
+
+@dataclass(frozen=True, eq=False)
+class RidgeFit:
+    """What :func:`fit_ridge` found. Arrays are numpy, on the host.
+
+    Attributes
+    ----------
+    alpha_index : (n_targets,) index into ``alpha_grid``; ``alphas`` (n_targets,) the absolute values.
+    alpha_grid : (n_alphas,) absolute: relative alphas times trace(K) / n_train.
+    test_predictions : (n_test, n_targets) float32, each target at its own alpha.
+    inner : statistics of the left-out folds at fold-held-out alphas, (n_folds, n_targets) each.
+    fold_ids : (n_folds,) the fold of each row of ``inner``.
+    cv_scores : (n_targets,) at the chosen alpha: minus the mean squared error, or the mean fold correlation.
+    weights : None, or (n_train, n_targets) dual / (n_columns, n_targets) primal float32, in the rows' given order.
+    notes : what was solved in another way than asked, one line per alpha. Empty when nothing was.
+    """
+
+    alpha_index: NDArray[np.intp]
+    alphas: NDArray[np.float64]
+    alpha_grid: NDArray[np.float64]
+    test_predictions: NDArray[np.float32]
+    inner: InnerStatistics
+    fold_ids: NDArray[np.intp]
+    cv_scores: NDArray[np.float64]
+    weights: NDArray[np.float32] | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def at_grid_edge(self) -> NDArray[np.bool_]:
+        """(n_targets,) whether the chosen alpha is the smallest or the largest of the grid."""
+        return np.isin(self.alphas, [self.alpha_grid.min(), self.alpha_grid.max()])
+
+
+def fit_ridge(
+    problem: Problem,
+    responses: Responses,
+    folds: NDArray[np.integer],
+    relative_alphas: Sequence[float],
+    *,
+    selection: Selection = "squared_error",
+    scope: Scope = "target",
+    device: Device = None,
+    target_block: int | None = None,
+    precision: Precision = "float64",
+    screening: Screening | None = None,
+    weights: bool = False,
+) -> RidgeFit:
+    """Fit every target by ridge regression without intercept, its alpha chosen by left-out folds.
+
+    Parameters
+    ----------
+    problem : the design, from :meth:`SegmentedDesign.problem` or :func:`primal_problem`.
+    responses : (n_train, n_targets), rows as in the problem; any real dtype, read as float32; may be a memory map.
+    folds : (n_train,) fold of each row, whole stories or segments; two or more different values.
+    relative_alphas : positive, in units of trace(K) / n_train, so that one grid suits every width of features.
+    selection : "squared_error" (the sum over folds) or "correlation" (the mean over folds).
+    scope : one alpha per "target", one for all ("global"), or per label: (n_targets,) labels.
+    device : where to compute; None is where the problem lies.
+    target_block : targets on the device at a time: bounds memory, never changes a byte of the result.
+    precision : of the factorisations. "float32" takes half the time and memory and falls back to float64 where it
+        must; predictions are then wrong by 1e-6 of their size, at the smallest alphas by up to 1e-4.
+    screening : None, or "bfloat16"/"float16": find the contested alphas in low precision and score those in float32.
+        Alphas and statistics are those of float32.
+    weights : also return the weights, of the size of the responses (dual) or of the design (primal). At small alphas
+            float32 dual weights are large: predictions made with them are good to 1e-4, primal ones to 1e-6.
+
+    Raises
+    ------
+    UserError
+        for shapes that do not fit, one fold only, alphas that are zero, negative or not finite.
+    InvalidNumbers
+        for NaN or infinite values in design or responses; the first target is named.
+    """
+    check_arguments(problem, responses, folds, relative_alphas, screening, scope)
+    where = problem.train.device if device is None else torch.device(device)
+    given = problem.to(where)
+    grid = absolute_alphas(given, relative_alphas)
+    order, slices, fold_ids = sort_by_fold(folds)
+    problem = _accurate_form(given, slices)
+    centred = selection == "correlation"
+    operators = make_operators(
+        problem, torch.as_tensor(order, device=where), slices, grid.tolist(), centred=centred, precision=precision
+    )
+    stream = TargetStream(responses, order, where, target_block or DEFAULT_TARGET_BLOCK)
+    statistics, tests, notes = all_statistics(operators, stream, grid, selection, screening)
+    choice = choose_alpha(statistics.c, statistics.q, statistics.y2, grid, selection, scope, problem.n_train)
+    return RidgeFit(
+        alpha_index=choice.index,
+        alphas=grid[choice.index],
+        alpha_grid=grid,
+        test_predictions=products_by_alpha(operators, stream, tests, choice.index),
+        inner=inner_statistics(statistics.c, statistics.q, statistics.y2, choice.held_out),
+        fold_ids=fold_ids,
+        cv_scores=choice.scores,
+        weights=_weights(given, operators, stream, grid, choice.index) if weights else None,
+        notes=tuple(notes),
+    )
+
+
+def absolute_alphas(problem: Problem, relative_alphas: Sequence[float]) -> NDArray[np.float64]:
+    """(n_alphas,) the relative alphas times trace(K) / n_train; a design of zeros has the unit 1 and predicts 0."""
+    scale = problem.mean_row_power
+    if not np.isfinite(scale):
+        raise InvalidNumbers("the design has NaN or infinite values")
+    return np.asarray(relative_alphas, dtype=np.float64) * (scale if scale > 0 else 1.0)
+
+
+def sort_by_fold(folds: NDArray[np.integer]) -> tuple[NDArray[np.intp], list[slice], NDArray[np.intp]]:
+    """The row order in which each fold is one slice, the slices, and the fold ids in that order."""
+    fold_ids, counts = np.unique(folds, return_counts=True)
+    ends = np.cumsum(counts).tolist()
+    slices = [slice(end - int(n), end) for n, end in zip(counts, ends, strict=True)]
+    return np.argsort(folds, kind="stable"), slices, fold_ids.astype(np.intp)
+
+
+def check_arguments(
+    problem: Problem,
+    responses: Responses,
+    folds: NDArray[np.integer],
+    relative_alphas: Sequence[float],
+    screening: Screening | None,
+    scope: Scope,
+) -> None:
+    """Refuse shapes that do not fit, a single fold, alphas that are not positive, unknown screening."""
+    if len(responses.shape) != 2 or responses.shape[0] != problem.n_train:
+        raise UserError(
+            f"responses have shape {tuple(responses.shape)}, expected (n_train={problem.n_train}, n_targets)"
+        )
+    if np.shape(folds) != (problem.n_train,):
+        raise UserError(f"folds have shape {np.shape(folds)}, expected ({problem.n_train},): one id per row")
+    if len(np.unique(folds)) < 2:
+        raise UserError("all rows are in one fold, so no alpha can be chosen", "give whole stories to 2 or more folds")
+    alphas = np.asarray(relative_alphas, dtype=np.float64)
+    if alphas.ndim != 1 or len(alphas) == 0 or not (np.isfinite(alphas).all() and (alphas > 0).all()):
+        raise UserError(
+            f"alphas {list(relative_alphas)}; expected one or more positive finite numbers",
+            "for next to no regularisation take a small one, such as 1e-9",
+        )
+    if screening is not None and screening not in DTYPES:
+        raise UserError(f"unknown screening {screening!r}; allowed: {', '.join(DTYPES)}, None")
+    if screening is not None and not (isinstance(scope, str) and scope == "target"):
+        raise UserError("screening finds the alpha of each target", 'leave screening out, or take scope="target"')
+
+
+def all_statistics(
+    operators: Operators,
+    stream: TargetStream,
+    grid: NDArray[np.float64],
+    selection: Selection,
+    screening: Screening | None,
+) -> tuple[FoldStatistics, list[torch.Tensor], list[str]]:
+    """Statistics of every alpha, fold and target, the test matrix of every alpha, and the notes."""
+    tests: list[torch.Tensor] = []
+    notes: list[str] = []
+    shape = (len(operators.slices), stream.n_targets)
+    c = np.empty((len(grid), *shape), dtype=np.float32)
+    q, y2 = np.empty_like(c), np.empty(shape)
+    first = 0
+    while first < len(grid):
+        built = [operators.build(float(grid[first]))]
+        n_fitting = max(1, OPERATOR_BYTES // max(1, sum(fold.nbytes for fold in built[0].folds)))
+        if screening is not None:
+            n_fitting = len(grid)
+        built += [operators.build(alpha) for alpha in grid[first + 1 : first + n_fitting].tolist()]
+        tests += [operator.test for operator in built]
+        notes += [note for operator in built for note in operator.notes]
+        if screening is not None:
+            found, share = screened_statistics(operators, built, stream, selection=selection, screening=screening)
+            return found, tests, [*notes, f"{screening} screening: {share:.1%} of the pairs scored in float32"]
+        for targets, block in stream.all_targets():
+            sums = fold_statistics(operators, built, block, centred=selection == "correlation")
+            part = slice(int(targets[0]), int(targets[-1]) + 1)
+            c[first : first + len(built), :, part] = sums[0][..., : len(targets)].cpu().numpy()
+            q[first : first + len(built), :, part] = sums[1][..., : len(targets)].cpu().numpy()
+            y2[:, part] = sums[2][:, : len(targets)].cpu().numpy()
+        first += len(built)
+    return FoldStatistics(c, q, y2), tests, notes
+
+
+def _accurate_form(problem: Problem, slices: list[slice]) -> Problem:
+    """The dual form where a fold leaves hardly more rows than columns.
+
+    There the primal prediction of that fold is a small difference of large numbers (1e-4 off at the smallest alphas),
+    while the dual one is not.
+    """
+    n_kept = problem.n_train - max(rows.stop - rows.start for rows in slices)
+    return problem.to_dual() if problem.form == "primal" and problem.train.shape[1] > 0.7 * n_kept else problem
+
+
+def _weights(
+    given: Problem, operators: Operators, stream: TargetStream, grid: NDArray[np.float64], index: NDArray[np.intp]
+) -> NDArray[np.float32]:
+    dual_rows = isinstance(operators, DualOperators)
+    design = given.train.double()[torch.as_tensor(stream.order, device=stream.device)].T
+    used: list[torch.Tensor | None] = []
+    for a, alpha in enumerate(grid.tolist()):
+        operator = operators.weights_operator(alpha) if a in index else None
+        if operator is not None and dual_rows and given.form == "primal":
+            operator = design @ operator  # in float64: float32 dual weights would cancel in this product
+        used.append(None if operator is None else operator.float())
+    found = products_by_alpha(operators, stream, used, index)
+    if given.form == "primal":
+        return found
+    rows = np.empty_like(found)
+    rows[stream.order] = found
+    return rows

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The main path: a submission and a data set in, records out. Read it top to bottom as the methods section."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from voxelboard.benchmark.environment import Stopwatch, describe_environment
+from voxelboard.benchmark.features.store import FeatureStore, default_store_folder
+from voxelboard.benchmark.protocol import Protocol, load_protocol
+from voxelboard.benchmark.readers.registry import open_dataset
+from voxelboard.benchmark.records import (
+    Arrays,
+    ProtocolStamp,
+    Record,
+    record_path,
+    statistics_sha256,
+    write_record,
+)
+from voxelboard.benchmark.sources import open_sources
+from voxelboard.benchmark.stamps import dataset_stamp, model_stamp
+from voxelboard.benchmark.submission import Submission, load_submission
+from voxelboard.benchmark.tasks import load_task
+from voxelboard.benchmark.tasks.narrative import ModelFeatures
+
+StageProgress = Callable[[str, int, int], None]  # (stage, done, total)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a measurement runs; nothing here may change a score beyond the protocol's tolerance.
+
+    ``limit`` keeps the first training stories only: such records are partial and never ranked.
+    """
+
+    protocol: Protocol
+    device: str = "auto"
+    dtype: str | None = None
+    batch_size: int | Literal["auto"] = "auto"
+    offline: bool = False
+    fresh: bool = False
+    limit: int | None = None
+    allow_remote_code: bool = False
+
+
+def evaluate(
+    submission: Submission | str | Path,
+    task: str = "narrative",
+    data: str = "simulated-narrative",
+    subjects: Sequence[str] | None = None,
+    *,
+    protocol: str = "v1",
+    output: Path | str | None = None,
+    device: str = "auto",
+    dtype: str | None = None,
+    batch_size: int | Literal["auto"] = "auto",
+    offline: bool = False,
+    fresh: bool = False,
+    limit: int | None = None,
+    progress: StageProgress = lambda stage, done, total: None,
+) -> list[Record]:
+    """Score one submission on one data set; the Python form of ``voxelboard run``.
+
+    Parameters
+    ----------
+    submission : a submission, its name, a YAML file or a checkpoint folder.
+    subjects : default all of the data set.
+    output : folder of the records; None writes nothing.
+    device : ``auto`` (a GPU when there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+    fresh : compute stored features again.
+
+    Raises
+    ------
+    UserError
+        for what a user can fix: the message says how.
+    InvalidNumbers
+        when a canary finds something: the numbers would mean nothing.
+    """
+    entry = submission if isinstance(submission, Submission) else load_submission(submission)
+    settings = Settings(load_protocol(protocol), device, dtype, batch_size, offline, fresh, limit)
+    records = []
+    for record, arrays in measure(entry, task, data, subjects, settings, progress):
+        if output is not None:
+            record = write_record(record_path(Path(output), record, data), record, arrays)
+        records.append(record)
+    return records
+
+
+def measure(
+    submission: Submission,
+    task_name: str,
+    data_name: str,
+    subjects: Sequence[str] | None,
+    settings: Settings,
+    progress: StageProgress = lambda stage, done, total: None,
+) -> Iterator[tuple[Record, Arrays]]:
+    """Score one submission and yield the record of each subject with its statistics; writes no record."""
+    protocol, stopwatch = settings.protocol, Stopwatch()
+    device = choose_device(settings.device)
+    task = load_task(task_name)
+    with stopwatch.stage("data"):
+        progress("data", 0, 0)
+        data = open_dataset(data_name)
+        wanted = tuple(data.subjects if subjects is None else subjects)
+    store = FeatureStore(default_store_folder(), fresh=settings.fresh)
+    with stopwatch.stage("model"):
+        progress("model", 0, 0)
+        sources = open_sources(submission, data, settings, store, device, progress)
+    model = ModelFeatures(sources.features, sources.twins)
+    results = task.run(
+        data, wanted, model, protocol, device, n_train_segments=settings.limit, progress=progress
+    )
+    with stopwatch.stage("features, encoding and scores"):
+        cells = list(results)
+    with stopwatch.stage("receipt"):
+        receipt = sources.receipt()
+    for cell in cells:
+        record = Record(
+            status="success",
+            task=task.name,
+            task_version=task.version,
+            subject=cell.subject,
+            protocol=ProtocolStamp(name=protocol.name, hash=protocol.hash, constants=protocol.constants()),
+            dataset=dataset_stamp(
+                data,
+                data.responses(cell.subject),
+                n_train_trs=cell.n_train_trs,
+                n_test_trs=cell.n_test_trs,
+                n_repeats=cell.n_repeats,
+            ),
+            model=model_stamp(submission, sources.identity, sources.n_layers, sources.n_features),
+            scores=cell.scores,
+            by_roi=cell.by_roi,
+            layers=cell.layers,
+            checks=cell.checks.model_copy(update=receipt),
+            statistics_sha256=statistics_sha256(cell.arrays),
+            partial=settings.limit is not None,
+            environment=describe_environment(stopwatch, device, settings.batch_size),
+        )
+        yield record, cell.arrays
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` is the first GPU, or the CPU where there is none."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The feature store: arrays under the hash of everything that determines them.
+
+One ``.npy`` file an entry and one line of JSON beside it with the array's SHA-256. Entries are written under a
+temporary name and renamed, memory-mapped on read after their hash was checked, and the least recently used ones go
+when the store outgrows its bound. A flipped field is another key, never a stale hit; a flipped bit is found.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxelboard.benchmark.errors import UserError
+from voxelboard.benchmark.protocol import hash_json
+
+Array = NDArray[np.float32]
+
+DEFAULT_BYTES = 50 * 2**30
+
+
+def default_store_folder() -> Path:
+    """``$VOXELBOARD_CACHE``, else ``~/.cache/voxelboard``."""
+    return Path(os.environ.get("VOXELBOARD_CACHE") or Path.home() / ".cache" / "voxelboard") / "features"
+
+
+@dataclass
+class FeatureStore:
+    """A bounded, verified, content-addressed folder of float32 arrays.
+
+    Parameters
+    ----------
+    folder : where entries lie; made when missing.
+    max_bytes : bound on all entries together.
+    fresh : True recomputes every entry that is asked for, once.
+    """
+
+    folder: Path
+    max_bytes: int = DEFAULT_BYTES
+    fresh: bool = False
+    hits: int = 0
+    misses: int = 0
+
+    def get(self, key: dict[str, Any], compute: Callable[[], Array]) -> Array:
+        """The array of ``key``: read and verified when stored, else computed and stored.
+
+        ``key`` is plain JSON and must hold every input of ``compute``. The result is read-only.
+
+        Raises
+        ------
+        UserError
+            when the store cannot be written.
+        """
+        name = hash_json(key)
+        path = self.folder / name[:2] / f"{name}.npy"
+        if not self.fresh:
+            stored = self._read(path)
+            if stored is not None:
+                self.hits += 1
+                return stored
+        self.misses += 1
+        array = np.ascontiguousarray(compute(), dtype=np.float32)
+        self._write(path, key, array)
+        array.flags.writeable = False
+        return array
+
+    def _read(self, path: Path) -> Array | None:
+        try:
+            expected = json.loads(path.with_suffix(".json").read_text())["sha256"]
+            array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, KeyError):
+            return None  # absent or cut off: computed again, the entry is replaced whole
+        if _digest(array) != expected:
+            return None
+        os.utime(path)
+        return array
+
+    def _write(self, path: Path, key: dict[str, Any], array: Array) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._make_room(array.nbytes, keep=path)
+            note = json.dumps({"sha256": _digest(array), "key": key}, sort_keys=True).encode()
+            _replace(path, lambda file: np.save(file, array, allow_pickle=False))
+            _replace(path.with_suffix(".json"), lambda file: file.write(note))
+        except OSError as error:
+            raise UserError(
+                f"cannot write to the feature store {self.folder}: {error.strerror or error}",
+                "free some space, or point VOXELBOARD_CACHE at another disk; the run resumes",
+                exit_code=3,
+            ) from error
+
+    def _make_room(self, needed: int, keep: Path) -> None:
+        entries = [(path.stat(), path) for path in self.folder.glob("*/*.npy") if path != keep]
+        total = sum(stat.st_size for stat, _ in entries) + needed
+        for stat, path in sorted(entries, key=lambda entry: (entry[0].st_mtime_ns, entry[1].name)):
+            if total <= self.max_bytes:
+                return
+            path.with_suffix(".json").unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            total -= stat.st_size
+
+
+def _digest(array: Array) -> str:
+    digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _replace(path: Path, write: Callable[[Any], object]) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A text model that turns a story into one state per word and layer."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from voxelboard.benchmark.errors import InvalidNumbers, UserError
+from voxelboard.benchmark.models.alignment import Tokenizer
+from voxelboard.benchmark.models.base import ModelIdentity, Progress
+from voxelboard.benchmark.models.batching import Batcher, BatchSize, token_budget
+from voxelboard.benchmark.models.passages import Plan, Planner, Reading
+from voxelboard.benchmark.models.pooling import Pooling, pool_words
+from voxelboard.benchmark.models.report import ExtractionReport
+from voxelboard.benchmark.protocol import ContextPolicy
+from voxelboard.benchmark.stimuli.stories import Story
+
+
+class Backbone(Protocol):
+    """The part of a model that is read: token ids in, the states of all layers out.
+
+    ``pad_id`` fills short rows on the right; ``n_vocabulary`` is the number of rows of the embedding.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    n_layers: int
+    n_features: int
+    n_vocabulary: int
+    pad_id: int
+
+    def hidden_states(self, ids: Tensor, mask: Tensor) -> Sequence[Tensor]:
+        """n_layers x (n_texts, n_tokens, n_features) on the device, for (n_texts, n_tokens) ids and mask."""
+        ...
+
+
+class TransformerModel:
+    """A backbone, its tokenizer, how passages are cut, and how token states become word states.
+
+    Layer ``k`` is what Transformers returns as ``hidden_states[k]``: 0 the embeddings, ``k`` the output of block ``k``,
+    where for most families the last has passed the final norm as well.
+
+    ``report`` tells, after :meth:`states`, what happened to the last story.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        tokenizer: Tokenizer,
+        identity: ModelIdentity,
+        plan: Planner,
+        pool: Pooling = pool_words,
+        batch_size: BatchSize = "auto",
+    ) -> None:
+        self.identity = identity
+        self.n_layers = backbone.n_layers
+        self.n_features = backbone.n_features
+        self.report: ExtractionReport | None = None
+        self._backbone = backbone
+        self._tokenizer = tokenizer
+        self._plan = plan
+        self._pool = pool
+        budget = token_budget(backbone.device, backbone.n_layers, backbone.n_features, backbone.dtype)
+        self._batcher = Batcher(batch_size, budget)
+
+    @property
+    def context_shortened(self) -> float:
+        """Share of the last story's words that saw less context than the policy says; 0 before the first story."""
+        return 0.0 if self.report is None else self.report.context_shortened
+
+    def states(self, story: Story, context: ContextPolicy, progress: Progress | None = None) -> NDArray[np.float32]:
+        """(n_layers, n_words, n_features) float32 on the host; word ``i`` saw the words ``chunk_start(i) .. i``.
+
+        Raises
+        ------
+        InvalidNumbers
+            for a state that is NaN or infinite.
+        DataError
+            for a word without a token, or one with more tokens than the model accepts.
+        MissingPrerequisite
+            when memory does not hold a single text.
+        """
+        plan = self._plan(story, context, self._tokenizer, self.identity.max_tokens)
+        self._check_ids(plan)
+        states = np.full((self.n_layers, story.n_words, self.n_features), np.nan, dtype=np.float32)
+        words_done = 0
+
+        def step(batch: list[Reading]) -> None:
+            nonlocal words_done
+            words = [word for reading in batch for word in reading.words]
+            pooled = self._read(batch)
+            _check_finite(pooled, words, story, self.identity)
+            states[:, words] = pooled.cpu().numpy()
+            words_done += len(words)
+            if progress is not None:
+                progress(words_done, story.n_words)
+
+        largest = self._batcher.run(plan.readings, lambda reading: len(reading.tokens), step)
+        self.report = ExtractionReport(
+            story.name, story.n_words, plan.n_shortened, plan.n_reaching_on, largest_batch=largest
+        )
+        return states
+
+    @torch.inference_mode()
+    def _read(self, batch: Sequence[Reading]) -> Tensor:
+        """(n_layers, n_kept_words, n_features) float32 on the device."""
+        ids, mask = _pad(batch, self._backbone.pad_id)
+        device = self._backbone.device
+        return self._pool(self._backbone.hidden_states(ids.to(device), mask.to(device)), batch)
+
+    def _check_ids(self, plan: Plan) -> None:
+        largest = max(int(reading.tokens.ids.max()) for reading in plan.readings)
+        if largest >= self._backbone.n_vocabulary:
+            raise UserError(
+                f"{self._tokenizer.name}: the tokenizer gives token {largest}, "
+                f"the model {self.identity.model_id} knows {self._backbone.n_vocabulary}",
+                "the tokenizer belongs to another model: correct model.tokenizer",
+            )
+
+
+def _pad(batch: Sequence[Reading], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Ids and mask, (n_texts, longest). On the right: positions count from the first token, recurrences start there."""
+    longest = max(len(reading.tokens) for reading in batch)
+    ids = np.full((len(batch), longest), pad_id, dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for row, reading in enumerate(batch):
+        ids[row, : len(reading.tokens)] = reading.tokens.ids
+        mask[row, : len(reading.tokens)] = 1
+    return torch.from_numpy(ids), torch.from_numpy(mask)
+
+
+def _check_finite(pooled: Tensor, words: Sequence[int], story: Story, identity: ModelIdentity) -> None:
+    finite = torch.isfinite(pooled).all(dim=2)  # (n_layers, n_kept_words)
+    if finite.all():
+        return
+    layer, row = (int(index) for index in torch.nonzero(~finite)[0])
+    word = words[row]
+    cause = " (float16 overflows easily: use bfloat16)" if identity.dtype == "float16" else ""
+    raise InvalidNumbers(
+        f"{identity.model_id}: the state of word {word} {story.words[word]!r} of story {story.name!r} "
+        f"in layer {layer} is NaN or infinite{cause}"
+    )

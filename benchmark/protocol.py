@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every constant of the measurement, frozen and versioned.
+
+Read it as the methods section's table of parameters. ``Protocol.hash`` is stamped on every record: change a
+constant and old scores are no longer comparable, so a change is a new version, never an edit.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from voxelboard.benchmark.errors import unknown_name
+
+
+@dataclass(frozen=True)
+class ContextPolicy:
+    """Which words a model has seen when the state of a word is read.
+
+    Word ``i`` sees words ``chunk_start(i) .. i``, the same words for every model and tokenizer. Chunks start every
+    ``stride_words`` words; a word is read in the chunk that gives it a context of ``stride_words`` to
+    ``2 * stride_words - 1`` preceding words (fewer only at the start of a story). A causal model reads a chunk in
+    one pass; others are shown each prefix by itself and so never see a future word.
+    """
+
+    # 64..127 preceding words: fits 512-token models at 4 tokens a word; prediction of fMRI grows little beyond
+    # (Antonello et al. 2023 read 256-512 tokens). Strided chunks cost 2 forwards a token instead of one a word.
+    stride_words: int = 64
+
+    def chunk_start(self, word: int) -> int:
+        """Index of the first word that word number ``word`` (0-based) sees."""
+        return max(0, (word // self.stride_words - 1) * self.stride_words)
+
+
+@dataclass(frozen=True)
+class DesignPolicy:
+    """From word states to the design matrix: pooling, resampling, trimming, filtering, delays."""
+
+    token_pooling: Literal["mean"] = "mean"  # sums leak word length (statistics.md F7)
+    # causal mean of the words that start in a TR; Lanczos-3 leaks 3 TRs of future (statistics.md E7)
+    resampling: Literal["tr_mean", "lanczos3"] = "tr_mean"
+    delays_trs: tuple[int, ...] = (1, 2, 3, 4)  # FIR, as in Huth et al. 2016; never across a story boundary
+    trim_trs: int = 5  # both ends of a segment: onset transients shared by repeats inflate ceilings (B5)
+    high_pass_s: float = 120.0  # DCT; without it no surrogate test is calibrated under drift (A2)
+    constant_tolerance: float = 1e-8  # a feature whose sd is below this share of the largest is dropped
+
+
+@dataclass(frozen=True)
+class EncodingPolicy:
+    """Ridge regression and what is chosen inside the training data."""
+
+    # relative to trace(K)/n of the training Gram, so that one grid suits every width (statistics.md I)
+    relative_alphas: tuple[float, ...] = tuple(10.0 ** (-3 + 7 * i / 9) for i in range(10))
+    n_inner_folds: int = 5  # of whole training segments
+    alpha_selection: Literal["squared_error"] = "squared_error"  # by correlation costs a third of H (D4)
+    layer_selection: Literal["inner_pooled"] = "inner_pooled"  # pooled cov/sqrt(varP varY), fold-held-out alpha
+
+
+@dataclass(frozen=True)
+class ConfoundPolicy:
+    """The confound band of H_u (statistics.md 2.3): what a score must explain beyond."""
+
+    story_onset_decay_words: float = 30.0
+    length_bins: int = 5  # one-hot, edges are training quantiles: bounded, so no extrapolation (F6)
+    position_bins: int = 5
+    relative_lambdas: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    max_projection_share: float = 0.2  # columns of the test-side projector per test TR
+
+
+@dataclass(frozen=True)
+class ScorePolicy:
+    """Blocks, intervals, ranks and canaries (statistics.md 2.2-2.5)."""
+
+    stored_block_trs: int = 5
+    inference_block_trs: int = 15  # 30 s at TR 2 s: pair coverage .970-.987 (H2)
+    confidence: float = 0.95
+    gate_standard_errors: float = 3.0  # a ROI enters when its signal power exceeds this many block SEs
+    n_twins: int = 3
+    oasm_sigma_trs: float = 1.8
+    oasm_limit: float = 0.005  # E1: above it the run is aborted
+    noise_brain_limit: float = 0.02  # E2, mean raw r
+    noise_brain_voxels: int = 512  # the mean r of 512 null voxels has a standard error of .003 on 240 test TRs
+    residual_sd_range: tuple[float, float] = (0.9, 1.15)  # F6: test/train residual SD, an alarm outside
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The whole measurement. ``name`` is what users type, ``hash`` is what records carry."""
+
+    name: str = "v1"
+    scored: bool = True  # replication settings are not ranked
+    context: ContextPolicy = field(default_factory=ContextPolicy)
+    design: DesignPolicy = field(default_factory=DesignPolicy)
+    encoding: EncodingPolicy = field(default_factory=EncodingPolicy)
+    confounds: ConfoundPolicy = field(default_factory=ConfoundPolicy)
+    score: ScorePolicy = field(default_factory=ScorePolicy)
+    seed: int = 20261121
+
+    def constants(self) -> dict[str, Any]:
+        """All constants as plain JSON values."""
+        constants: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return constants
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the canonical JSON of every constant."""
+        return hash_json(self.constants())
+
+
+def hash_json(value: Any) -> str:
+    """SHA-256 hex digest of a JSON value in canonical form (sorted keys, no blanks, no NaN)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+V1 = Protocol()
+# Huth-lab resampling, for comparison with published maps; not causal, so never on the ranked board.
+LANCZOS = replace(V1, name="v1-lanczos", scored=False, design=replace(V1.design, resampling="lanczos3"))
+
+PROTOCOLS = {protocol.name: protocol for protocol in (V1, LANCZOS)}
+
+
+def load_protocol(name: str) -> Protocol:
+    """The frozen protocol called ``name``."""
+    if name not in PROTOCOLS:
+        raise unknown_name("protocol", name, PROTOCOLS)
+    return PROTOCOLS[name]

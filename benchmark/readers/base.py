@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every reader yields: stories, responses, and how they are split and normalised."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxelboard.benchmark.errors import DataError
+from voxelboard.benchmark.stimuli.stories import Story
+
+FloatArray = NDArray[np.float32]
+
+# How the explainable part of the responses is known; never mixed in one column (statistics.md B7).
+# repeats: several presentations of the test story; inter_subject: other listeners of the same story;
+# none: total variance, the score is then a plain pooled correlation.
+CeilingKind = Literal["repeats", "inter_subject", "none"]
+DatasetKind = Literal["real", "simulated"]
+
+
+@dataclass(frozen=True, eq=False)
+class Responses:
+    """The responses of one subject, as stored: nothing trimmed, filtered or z-scored.
+
+    Attributes
+    ----------
+    subject : as the card spells it.
+    runs : story name -> (n_repeats, n_trs, n_voxels) float32; n_repeats is 1 for stories heard once and for
+        averages whose single presentations are not published.
+    rois : (n_voxels,) the label of each voxel (component, parcel).
+    """
+
+    subject: str
+    runs: Mapping[str, FloatArray]
+    rois: NDArray[np.str_]
+
+    @property
+    def n_voxels(self) -> int:
+        return len(self.rois)
+
+    def sha256(self) -> str:
+        """Hash of every number and label, in story order."""
+        digest = hashlib.sha256(self.subject.encode())
+        for name in sorted(self.runs):
+            run = np.ascontiguousarray(self.runs[name], dtype="<f4")
+            digest.update(f"{name}{run.shape}".encode())
+            digest.update(run.tobytes())
+        digest.update("\n".join(self.rois.tolist()).encode())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of one story that is filtered, z-scored and left out as a whole: TRs ``start`` to ``stop - 1``."""
+
+    story: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Split:
+    """Outer folds over segments. Each fold's test segments are predicted from its training segments.
+
+    ``folds`` is a tuple of ``(train, test)``, each a tuple of segments. One fold (train stories, test stories) is the
+    rule; a single-story data set is cut into segments that are left out in turn.
+    """
+
+    folds: tuple[tuple[tuple[Segment, ...], tuple[Segment, ...]], ...]
+
+    @property
+    def test_segments(self) -> tuple[Segment, ...]:
+        return tuple(segment for _, test in self.folds for segment in test)
+
+
+class NarrativeData(Protocol):
+    """A narrative data set, opened. Responses are read per subject, and only when asked for."""
+
+    name: str
+    version: str
+    kind: DatasetKind
+    stories: Mapping[str, Story]
+    subjects: tuple[str, ...]
+    split: Split
+    scored_rois: tuple[str, ...]  # the headline is the mean over these, in this order
+    ceiling_kind: CeilingKind
+    # word -> (n_features,) of the static baseline, or None when no table is at hand
+    static_vectors: "StaticVectors | None"
+
+    def responses(self, subject: str) -> Responses:
+        """The responses of one subject; raises UserError for an unknown subject."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class StaticVectors:
+    """A table of word vectors. ``vectors[index[word]]`` is the vector of ``word`` (lower case)."""
+
+    name: str
+    index: Mapping[str, int]
+    vectors: FloatArray = field(repr=False)  # (n_entries, n_features)
+
+
+def check_responses(responses: Responses, stories: Mapping[str, Story], min_trs: int) -> None:
+    """Refuse responses that cannot be scored.
+
+    Raises
+    ------
+    DataError
+        for runs without a story, of another length than the story, with NaN or infinite values, with constant
+        voxels, of another number of voxels, or with fewer rows than ``min_trs`` (delays and trims).
+    """
+    for name, run in responses.runs.items():
+        where = f"subject {responses.subject}, story {name!r}"
+        if name not in stories:
+            raise DataError(f"{where}: responses without a story", "check that both come from the same release")
+        if run.ndim != 3 or run.shape[2] != responses.n_voxels:
+            raise DataError(f"{where}: shape {run.shape}, expected (n_repeats, n_trs, n_voxels={responses.n_voxels})")
+        if run.shape[1] != stories[name].n_trs:
+            raise DataError(f"{where}: {run.shape[1]} rows of responses but {stories[name].n_trs} TRs of stimulus")
+        if run.shape[1] < min_trs:
+            raise DataError(f"{where}: {run.shape[1]} TRs, fewer than the {min_trs} that delays and trims take")
+        bad = ~np.isfinite(run).all(axis=(0, 1))
+        if bad.any():
+            raise DataError(
+                f"{where}: {int(bad.sum())} voxels with NaN or infinite values, the first is {int(np.argmax(bad))}",
+                "leave these voxels out of the mask of this subject",
+            )
+        flat = (run.max(axis=1) == run.min(axis=1)).any(axis=0)
+        if flat.any():
+            raise DataError(
+                f"{where}: {int(flat.sum())} constant voxels, the first is {int(np.argmax(flat))}",
+                "leave these voxels out of the mask of this subject",
+            )

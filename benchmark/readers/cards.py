@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Data set cards: what a data set is, under which licence, which bytes, and how it is split."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from voxelboard._resources import cards_folder
+from voxelboard.benchmark.errors import DataError, MissingPrerequisite, UserError, unknown_name
+
+MAX_CARD_BYTES = 1_000_000
+_CHUNK_BYTES = 1 << 20
+
+# Called with (file, bytes verified so far, bytes in all) of the whole card.
+VerifyProgress = Callable[[str, int, int], None]
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=60)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        str_strip_whitespace=True,
+    )
+
+
+class Licence(_Strict):
+    """Under which terms the data may be used."""
+
+    name: Text
+    """SPDX identifier where there is one, e.g. CC-BY-4.0."""
+    url: Annotated[str, Field(pattern=r"^https?://")]
+
+
+class Citation(_Strict):
+    """What a user of the data cites."""
+
+    bibtex: Annotated[str, Field(pattern=r"^@\w+\{")]
+    doi: Annotated[str, Field(pattern=r"^10\.\d{4,}/\S+$")] | None = None
+
+
+class Source(_Strict):
+    """Where the bytes come from."""
+
+    kind: Literal["openneuro", "s3", "https", "hf", "path", "generated"]
+    """``path``: the user has them; ``generated``: computed from a seed."""
+    url: Annotated[str, Field(pattern=r"^https?://")] | None = None
+    """Where a person finds them."""
+
+
+class CardFile(_Strict):
+    """One file that the reader opens."""
+
+    path: Text
+    """Relative to the data set's folder, with forward slashes."""
+    n_bytes: Annotated[int, Field(ge=0)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+    @field_validator("path")
+    @classmethod
+    def _inside_the_folder(cls, path: str) -> str:
+        parts = PurePosixPath(path)
+        if parts.is_absolute() or ".." in parts.parts or "\\" in path or ":" in path:
+            raise ValueError("must be a path inside the data set's folder")
+        return path
+
+
+class StorySplit(_Strict):
+    """One outer fold: train stories, test stories."""
+
+    kind: Literal["stories"]
+    train: Annotated[tuple[Text, ...], Field(min_length=1)]
+    test: Annotated[tuple[Text, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _no_story_on_both_sides(self) -> Self:
+        both = sorted(set(self.train) & set(self.test))
+        if both:
+            raise ValueError(f"stories in train and in test: {', '.join(both)}")
+        return self
+
+
+class SegmentSplit(_Strict):
+    """A single story, cut into contiguous segments that are left out in turn."""
+
+    kind: Literal["segments"]
+    story: Text
+    n_segments: Annotated[int, Field(ge=2)]
+
+
+class RoiSet(_Strict):
+    """A parcellation: the labels that voxels can have."""
+
+    name: Text
+    labels: Annotated[tuple[Text, ...], Field(min_length=1)]
+
+
+class Card(_Strict):
+    """One version of one data set."""
+
+    schema_version: Literal[1]
+    name: Name
+    """What users type."""
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
+    """Of the card: other bytes, split or reading are another version."""
+    title: Text
+    kind: Literal["real", "simulated"]
+    task: Literal["narrative", "drama", "captions"]
+    licence: Licence
+    terms: Text | None = None
+    """Terms that a user must accept before the first use, or null."""
+    citation: Citation
+    source: Source
+    files: tuple[CardFile, ...] = ()
+    reader: Literal["simulated", "lebel2023_pcs", "alice2016"]
+    options: dict[str, str] = Field(default_factory=dict)
+    """Choices that the reader leaves open, each with its reason in the notes."""
+    tr_s: Annotated[float, Field(gt=0)]
+    """Repetition time, seconds."""
+    subjects: Annotated[tuple[Text, ...], Field(min_length=1)]
+    split: Annotated[StorySplit | SegmentSplit, Field(discriminator="kind")]
+    ceiling_kind: Literal["repeats", "inter_subject", "none"]
+    roi_sets: Annotated[tuple[RoiSet, ...], Field(min_length=1)]
+    scored_rois: Annotated[tuple[Text, ...], Field(min_length=1)]
+    """The headline is the mean over these."""
+    known_defects: tuple[Text, ...] = ()
+    notes: tuple[Text, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Self:
+        labels = {label for rois in self.roi_sets for label in rois.labels}
+        unknown = [roi for roi in self.scored_rois if roi not in labels]
+        if unknown:
+            raise ValueError(f"scored_rois that no roi_set has: {', '.join(unknown)}")
+        for what, names in (("subjects", self.subjects), ("files", tuple(file.path for file in self.files))):
+            if len(set(names)) != len(names):
+                raise ValueError(f"{what} are listed twice")
+        if (self.kind == "simulated") != (self.source.kind == "generated"):
+            raise ValueError("simulated data, and no other, have the source 'generated'")
+        return self
+
+
+def card_schema() -> str:
+    """The JSON Schema of a card, as committed in ``datasets/schema.json``."""
+    schema = Card.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    return json.dumps(schema, indent=2, sort_keys=True) + "\n"
+
+
+def list_cards(folder: Path | None = None) -> tuple[str, ...]:
+    """The names of all cards, sorted."""
+    return tuple(sorted(path.stem for path in (folder or cards_folder()).glob("*.yaml")))
+
+
+def load_card(name: str, folder: Path | None = None) -> Card:
+    """The card called ``name``.
+
+    Raises
+    ------
+    UserError
+        for an unknown name (with the nearest one), and for a card that does not validate.
+    """
+    folder = folder or cards_folder()
+    names = list_cards(folder)
+    if name not in names:
+        raise unknown_name("data set", name, names, "voxelboard data list shows what there is")
+    return read_card(folder / f"{name}.yaml")
+
+
+def read_card(path: Path) -> Card:
+    """Read and validate one card; its file must be called as its ``name``.
+
+    Raises
+    ------
+    UserError
+        that names the file, the key, what was got and what is allowed.
+    """
+    value = _load_yaml(path)
+    try:
+        card = Card.model_validate_json(json.dumps(value))
+    except (TypeError, ValueError) as error:
+        problems = _problems(error) if isinstance(error, ValidationError) else str(error)
+        raise UserError(
+            f"{path.name} is not a valid card: {problems}", "datasets/schema.json says what is allowed"
+        ) from error
+    if card.name != path.stem:
+        raise UserError(f"{path.name} holds the card {card.name!r}", f"call the file {card.name}.yaml")
+    return card
+
+
+def verify_files(card: Card, folder: Path, progress: VerifyProgress | None = None) -> None:
+    """Check size and SHA-256 of every file of a card.
+
+    Raises
+    ------
+    MissingPrerequisite
+        for a folder or file that is not there.
+    DataError
+        for the first file of another size or hash than the card's, naming it, what was expected and what was found.
+    """
+    if not folder.is_dir():
+        raise MissingPrerequisite(f"{card.name}: there is no folder {folder}")
+    for file in card.files:  # sizes first: a truncated download shows at once
+        _check_size(card, file, folder / file.path)
+    total = sum(file.n_bytes for file in card.files)
+    done = 0
+    for file in card.files:
+        digest = hashlib.sha256()
+        with (folder / file.path).open("rb") as stream:
+            while chunk := stream.read(_CHUNK_BYTES):
+                digest.update(chunk)
+                done += len(chunk)
+                if progress is not None:
+                    progress(file.path, done, total)
+        if digest.hexdigest() != file.sha256:
+            raise DataError(
+                f"{card.name}: {file.path} has SHA-256 {digest.hexdigest()}, the card says {file.sha256}",
+                f"get the file again from {card.source.url or 'its source'}",
+            )
+
+
+def _check_size(card: Card, file: CardFile, path: Path) -> None:
+    if not path.is_file():
+        raise MissingPrerequisite(
+            f"{card.name}: {file.path} is missing in {path.parent}",
+            f"the card lists {len(card.files)} files; get them from {card.source.url or 'their source'}",
+        )
+    size = path.stat().st_size
+    if size != file.n_bytes:
+        raise DataError(
+            f"{card.name}: {file.path} has {size} bytes, the card says {file.n_bytes}",
+            "the file is truncated or of another release: get it again",
+        )
+
+
+class _NoAliases(yaml.SafeLoader):
+    """Safe YAML without anchors: a short text must not unfold into a large one."""
+
+    def compose_node(self, parent: yaml.nodes.Node | None, index: int) -> yaml.nodes.Node | None:
+        if self.check_event(yaml.events.AliasEvent):
+            raise yaml.composer.ComposerError(None, None, "aliases are not allowed", self.get_mark())
+        return super().compose_node(parent, index)
+
+
+def _load_yaml(path: Path) -> Any:
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_CARD_BYTES + 1)
+    except OSError as error:
+        raise UserError(f"cannot read the card {path}: {error.strerror}") from error
+    if len(data) > MAX_CARD_BYTES:
+        raise UserError(f"{path.name} is larger than {MAX_CARD_BYTES} bytes; a card lists files, it does not hold them")
+    try:
+        return yaml.load(data, Loader=_NoAliases)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path.name} is not YAML: {reason}") from error
+
+
+_PARTS: dict[str, type[_Strict]] = {
+    "licence": Licence,
+    "citation": Citation,
+    "source": Source,
+    "files": CardFile,
+    "roi_sets": RoiSet,
+}
+
+
+def _problems(error: ValidationError) -> str:
+    """All problems of a card in one line each."""
+    lines = []
+    for problem in error.errors(include_url=False):
+        where = ".".join(str(part) for part in problem["loc"]) or "card"
+        if problem["type"] == "extra_forbidden":
+            model = _PARTS.get(str(problem["loc"][0]), Card) if len(problem["loc"]) > 1 else Card
+            lines.append(f"{where}: {unknown_name('key', str(problem['loc'][-1]), model.model_fields).message}")
+        else:
+            got = "" if problem["type"] == "missing" else f", got {str(problem['input'])[:60]!r}"
+            lines.append(f"{where}: {problem['msg']}{got}")
+    return "; ".join(lines)

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where data sets lie on this machine, and how one is opened by its name."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from voxelboard.benchmark.errors import MissingPrerequisite, UserError, unknown_name
+from voxelboard.benchmark.readers.base import NarrativeData
+from voxelboard.benchmark.readers.cards import Card, VerifyProgress, list_cards, load_card, verify_files
+
+
+def voxelboard_home() -> Path:
+    """The user's own folder: ``$VOXELBOARD_HOME``, or ``~/.voxelboard``."""
+    given = os.environ.get("VOXELBOARD_HOME")
+    return Path(given).expanduser() if given else Path.home() / ".voxelboard"
+
+
+def registered_datasets() -> dict[str, Path]:
+    """Data set name -> folder, as added on this machine.
+
+    Raises
+    ------
+    UserError
+        when the registry file is not what this module writes.
+    """
+    path = _registry_file()
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}", "delete it and add your data sets again") from error
+    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+        raise UserError(f"{path} does not map data set names to folders", "delete it and add your data sets again")
+    return {name: Path(folder) for name, folder in value.items()}
+
+
+def add_dataset(name: str, path: Path | str, verify: bool = True, progress: VerifyProgress | None = None) -> Card:
+    """Remember where a data set lies, after checking its files.
+
+    Parameters
+    ----------
+    name : of a card.
+    path : folder that holds the card's files.
+    verify : check sizes and SHA-256; without it only the folder must exist.
+    progress : called as files are verified.
+
+    Raises
+    ------
+    UserError
+        for an unknown data set or one that needs no files.
+    DataError, MissingPrerequisite
+        as :func:`voxelboard.benchmark.readers.cards.verify_files`. The registry is then unchanged.
+    """
+    card = load_card(name)
+    if card.source.kind == "generated":
+        raise UserError(
+            f"{name} is generated, it has no files to add", f"use it as it is: voxelboard run -t {card.task}"
+        )
+    folder = Path(path).expanduser().resolve()
+    if not folder.is_dir():
+        raise MissingPrerequisite(f"there is no folder {folder}", f"voxelboard data add {name} --from PATH")
+    if verify:
+        verify_files(card, folder, progress)
+    _write_registry({**registered_datasets(), name: folder})
+    return card
+
+
+def remove_dataset(name: str) -> None:
+    """Forget where a data set lies; its files stay."""
+    known = registered_datasets()
+    if name not in known:
+        raise unknown_name("registered data set", name, known)
+    _write_registry({key: folder for key, folder in known.items() if key != name})
+
+
+def dataset_path(name: str) -> Path:
+    """The folder of a data set on this machine.
+
+    Raises
+    ------
+    UserError
+        for an unknown data set.
+    MissingPrerequisite
+        for a known one that was not added, or whose folder is gone.
+    """
+    card = load_card(name)
+    known = registered_datasets()
+    hint = f"voxelboard data add {name} --from PATH" + (f"   (files: {card.source.url})" if card.source.url else "")
+    if name not in known:
+        raise MissingPrerequisite(f"the data set {name} is not on this machine", hint)
+    if not known[name].is_dir():
+        raise MissingPrerequisite(f"the data set {name} was at {known[name]}, which is gone", hint)
+    return known[name]
+
+
+def open_dataset(name: str) -> NarrativeData:
+    """Open a data set by the name of its card.
+
+    A simulated data set may be followed by a preset, and a seed: ``simulated-narrative:tiny``,
+    ``simulated-narrative:ci:3``.
+
+    Raises
+    ------
+    UserError
+        for an unknown name, preset or seed.
+    MissingPrerequisite, DataError
+        for data that are not here, or not what the card says.
+    """
+    base, _, variant = name.partition(":")
+    card = load_card(base)
+    if variant and card.kind != "simulated":
+        raise UserError(f"{base} has no variants, got {name!r}", f"write {base}")
+    return READERS[card.reader](card, variant)
+
+
+def _open_simulated(card: Card, variant: str) -> NarrativeData:
+    from voxelboard.benchmark.readers.simulated import DEFAULT_PRESET, open_simulated
+
+    preset, _, seed = variant.partition(":")
+    if seed and not seed.isdecimal():
+        raise UserError(f"{seed!r} is not a seed", f"write {card.name}:{preset}:1")
+    return open_simulated(preset or DEFAULT_PRESET, int(seed or 0))
+
+
+def _open_lebel2023_pcs(card: Card, _: str) -> NarrativeData:
+    from voxelboard.benchmark.readers.lebel2023_pcs import Lebel2023Components
+
+    return Lebel2023Components(card, dataset_path(card.name))
+
+
+def _open_alice2016(card: Card, _: str) -> NarrativeData:
+    from voxelboard.benchmark.readers.alice2016 import Alice2016
+
+    return Alice2016(card, dataset_path(card.name))
+
+
+# A card's ``reader`` -> how to open it. Imports wait, so that listing data sets stays fast.
+READERS: dict[str, Callable[[Card, str], NarrativeData]] = {
+    "simulated": _open_simulated,
+    "lebel2023_pcs": _open_lebel2023_pcs,
+    "alice2016": _open_alice2016,
+}
+
+
+def available_datasets() -> tuple[str, ...]:
+    """Names of the data sets that can be opened here and now."""
+    known = registered_datasets()
+    return tuple(
+        name
+        for name in list_cards()
+        if load_card(name).source.kind == "generated" or (name in known and known[name].is_dir())
+    )
+
+
+def _registry_file() -> Path:
+    return voxelboard_home() / "data.json"
+
+
+def _write_registry(folders: dict[str, Path]) -> None:
+    """Replace the registry in one step: a crash leaves the old one or the new one."""
+    path = _registry_file()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({name: str(folder) for name, folder in sorted(folders.items())}, indent=2) + "\n"
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".data-", suffix=".json")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

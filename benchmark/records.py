@@ -1,0 +1,331 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The record of one cell: what was asked, what was resolved, the scores, and what they can be recomputed from.
+
+A record is a JSON file with a ``.npz`` of sufficient statistics beside it. Both are written under a temporary name
+and renamed, so a reader never sees half a record. Records hold no NaN: a missing number is null with a reason.
+"""
+
+import hashlib
+import io
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from voxelboard.benchmark.errors import DataError, UserError
+from voxelboard.benchmark.protocol import hash_json
+
+SCHEMA_VERSION: Final = 1
+
+Status = Literal["started", "success", "error", "cancelled"]
+ErrorClass = Literal[
+    "oom", "gated", "not_found", "remote_code_required", "nan_features", "canary", "timeout", "user", "bug"
+]
+Verification = Literal["self-reported", "schema-verified", "spot-checked", "re-run"]
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Estimate(_Frozen):
+    """A number with its uncertainty. A missing number is null and says why."""
+
+    estimate: float | None
+    standard_error: float | None = None
+    low: float | None = None
+    """Lower end of the 95 % interval."""
+    high: float | None = None
+    """Upper end of the 95 % interval."""
+    estimator: str
+    """How the number and its interval were computed, e.g. ``H_u, 15-TR block influence, t``."""
+    n: int
+    """Independent units behind the interval: test blocks."""
+    unit: str
+    """``r`` (correlation), ``H`` (noise-corrected), ``pooled r`` or ``FVE``."""
+    reason: str | None = None
+
+    @model_validator(mode="after")
+    def _explained(self) -> "Estimate":
+        if self.estimate is None and not self.reason:
+            raise ValueError("an estimate that is null needs a reason")
+        return self
+
+
+class ProtocolStamp(_Frozen):
+    """Which measurement this is."""
+
+    name: str
+    hash: str
+    constants: dict[str, Any]
+
+
+class DatasetStamp(_Frozen):
+    """Which data were used."""
+
+    name: str
+    version: str
+    kind: Literal["real", "simulated"]
+    ceiling_kind: Literal["repeats", "inter_subject", "none"]
+    stimuli_sha256: str
+    responses_sha256: str
+    scored_rois: tuple[str, ...]
+    n_train_trs: int
+    n_test_trs: int
+    n_voxels: int
+    n_repeats: int
+
+
+class ModelStamp(_Frozen):
+    """What was asked for and what was resolved."""
+
+    submission: str
+    """Name of the submission, ``org/name``."""
+    display_name: str
+    row: Literal["submission", "baseline"]
+    source: str
+    loader: str
+    revision: str
+    weights: Literal["pretrained", "random", "none"]
+    seed: int
+    weights_sha256: str
+    tokenizer_sha256: str
+    dtype: str
+    n_parameters: int
+    n_layers: int
+    n_features: int
+    track: Literal["fixed", "open"] = "fixed"
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+
+class LayerProfile(_Frozen):
+    """One ROI over layers. Layer 0 is the embedding layer; the layer is chosen on ``inner`` alone."""
+
+    chosen: tuple[int, ...]
+    """The chosen layer of each outer fold."""
+    inner: tuple[float | None, ...]
+    """Pooled correlation of inner cross-validation on training data, mean over outer folds, per layer."""
+    test: tuple[Estimate, ...]
+    """The headline score of each layer on the test data: shown, never used to choose."""
+
+
+class Checks(_Frozen):
+    """Canaries and receipts."""
+
+    oasm: float | None = None
+    """Score of a feature that knows only when a TR happened; must be 0 (statistics.md E1)."""
+    noise_brain: float | None = None
+    """Mean r of the model's features on a brain of autocorrelated noise (E2)."""
+    residual_sd_ratio: float | None = None
+    """Test over training SD of the confound-free features; an alarm outside the protocol's range (F6)."""
+    alpha_edge_share: float | None = None
+    """Share of voxels whose alpha lies at an end of the grid."""
+    context_shortened: float | None = None
+    """Share of words that saw fewer words than the protocol asks because the model's input is shorter."""
+    receipt_max_deviation: float | None = None
+    """Greatest deviation of states extracted again at batch 1 in float32, on 1 % of the words."""
+    receipt_words: int | None = None
+    alarms: tuple[str, ...] = ()
+
+
+class Environment(_Frozen):
+    """What ran where. Volatile: left out of the digest."""
+
+    versions: dict[str, str]
+    git_commit: str | None = None
+    git_dirty: bool | None = None
+    device: str
+    n_threads: int
+    batch_size: int | None = None
+    seconds: dict[str, float]
+    """Wall seconds by stage."""
+    peak_memory_bytes: int
+    started_at: str
+    command: str
+
+
+class CellError(_Frozen):
+    """Why a cell has no scores."""
+
+    kind: ErrorClass
+    message: str
+
+
+class Record(_Frozen):
+    """One cell: a model on a task, a data set and a subject."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    status: Status
+    task: str
+    task_version: int
+    subject: str
+    protocol: ProtocolStamp
+    dataset: DatasetStamp | None
+    model: ModelStamp
+    scores: dict[str, Estimate] = Field(default_factory=dict)
+    """``unique`` is the headline; also raw_r, floor_r, joint_r, normalised, floor, ceiling, twin_unique, ..."""
+    by_roi: dict[str, dict[str, Estimate]] = Field(default_factory=dict)
+    layers: dict[str, LayerProfile] = Field(default_factory=dict)
+    checks: Checks = Checks()
+    partial: bool = False
+    """Scored on a part of the stimuli or voxels (``--limit``): never ranked."""
+    verification: Verification = "self-reported"
+    statistics_sha256: str | None = None
+    environment: Environment | None = None
+    error: CellError | None = None
+    invalidated: str | None = None
+    edits: tuple[dict[str, str], ...] = ()
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Record":
+        if self.status == "success" and (not self.scores or self.dataset is None or not self.statistics_sha256):
+            raise ValueError("a record with status success needs scores, its data set and its statistics")
+        if self.status == "error" and self.error is None:
+            raise ValueError("a record with status error needs the error")
+        return self
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all but the environment: equal for equal inputs on equal hardware."""
+        return hash_json(self.model_dump(mode="json", exclude={"environment"}))
+
+
+def slug(name: str) -> str:
+    """A file name for ``org/name``: ``org__name``, other characters replaced by ``-``."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", name.replace("/", "__")).strip(".") or "-"
+
+
+def revision_folder(revision: str, weights: str, seed: int) -> str:
+    """First 12 characters of the revision; random-weight twins carry their seed."""
+    random = f"-random{seed}" if weights == "random" else ""
+    return f"{slug(revision[:12])}{random}"
+
+
+def cell_path(
+    results: Path, protocol: str, submission: str, revision_folder: str, task: str, dataset: str, subject: str
+) -> Path:
+    """``results/<protocol>/<org>__<model>/<rev12>/<task>/<dataset>/<subject>.json``."""
+    folder = results / protocol / slug(submission) / revision_folder / task / slug(dataset)
+    return folder / f"{slug(subject)}.json"
+
+
+def record_path(results: Path, record: Record, dataset: str) -> Path:
+    """Where a record belongs; see :func:`cell_path`."""
+    model = record.model
+    revision = revision_folder(model.revision, model.weights, model.seed)
+    return cell_path(results, record.protocol.name, model.submission, revision, record.task, dataset, record.subject)
+
+
+def statistics_path(record: Path) -> Path:
+    """The ``.npz`` beside a record."""
+    return record.with_suffix(".npz")
+
+
+def write_record(path: Path, record: Record, arrays: Arrays | None = None) -> Record:
+    """Write a record and its statistics atomically; return the record as written (with the statistics' hash).
+
+    The statistics come first, so a record that exists is whole. On a full disk nothing is left behind and an older
+    record stays as it was.
+
+    Raises
+    ------
+    UserError
+        when the folder cannot be written (full disk, no permission).
+    """
+    try:
+        if arrays is not None:
+            packed = _pack(arrays)
+            record = record.model_copy(update={"statistics_sha256": hashlib.sha256(packed).hexdigest()})
+            _replace(statistics_path(path), packed)
+        _replace(path, (to_json(record) + "\n").encode())
+    except OSError as error:
+        raise UserError(
+            f"cannot write the record {path}: {error.strerror or error}",
+            "free some space or choose another folder with --output, then run the same command: it resumes",
+            exit_code=3,
+        ) from error
+    return record
+
+
+def to_json(record: Record) -> str:
+    """Canonical JSON text: sorted keys, two blanks, no NaN."""
+    return json.dumps(record.model_dump(mode="json"), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+
+
+def read_record(path: Path) -> Record:
+    """Read and check one record; raises DataError naming the file and the field."""
+    try:
+        return Record.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise DataError(
+            f"{path}: {where}: {first['msg']}", "the record is damaged or of another version: run its cell with --fresh"
+        ) from error
+
+
+def read_statistics(path: Path, record: Record) -> dict[str, NDArray[Any]]:
+    """The arrays beside the record at ``path``; raises DataError when they are missing or not the ones recorded."""
+    file = statistics_path(path)
+    try:
+        packed = file.read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(f"{file} is missing", "run its cell with --fresh") from error
+    if hashlib.sha256(packed).hexdigest() != record.statistics_sha256:
+        raise DataError(f"{file} is not the file that its record was written with", "run its cell with --fresh")
+    with np.load(io.BytesIO(packed), allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def load_records(results: Path | str) -> list[tuple[Path, Record]]:
+    """All records below a folder, in path order."""
+    root = Path(results)
+    if not root.is_dir():
+        raise UserError(f"no folder {root}", "run `voxelboard run` first, or name the folder with --output")
+    return [(path, read_record(path)) for path in _record_files(root)]
+
+
+def record_schema() -> dict[str, Any]:
+    """JSON Schema of a record, committed as ``results/schema.json``."""
+    return Record.model_json_schema()
+
+
+def _record_files(root: Path) -> Iterator[Path]:
+    for path in sorted(root.rglob("*.json")):
+        if path.name != "schema.json" and not path.name.startswith("."):
+            yield path
+
+
+def statistics_sha256(arrays: Arrays) -> str:
+    """SHA-256 of the ``.npz`` that :func:`write_record` would write."""
+    return hashlib.sha256(_pack(arrays)).hexdigest()
+
+
+def _pack(arrays: Arrays) -> bytes:
+    buffer = io.BytesIO()
+    # Keys in a fixed order and no timestamps (numpy writes 1980-01-01): equal arrays give equal bytes.
+    packed = {name: np.asarray(arrays[name]) for name in sorted(arrays)}
+    np.savez_compressed(buffer, allow_pickle=False, **packed)
+    return buffer.getvalue()
+
+
+def _replace(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

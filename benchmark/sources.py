@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a submission to the features of its model and of its untrained twins, whatever kind of row it is."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from voxelboard.benchmark.errors import UserError
+from voxelboard.benchmark.features.confounds import confound_bins, confound_features
+from voxelboard.benchmark.features.extract import extract_features
+from voxelboard.benchmark.features.store import FeatureStore
+from voxelboard.benchmark.models.base import ModelIdentity, WordModel
+from voxelboard.benchmark.models.baselines import baseline_model
+from voxelboard.benchmark.models.load import load_model
+from voxelboard.benchmark.models.simulated import OracleModel, planted_model
+from voxelboard.benchmark.protocol import Protocol as Measurement
+from voxelboard.benchmark.protocol import hash_json
+from voxelboard.benchmark.readers.base import NarrativeData
+from voxelboard.benchmark.revision import resolved_revision
+from voxelboard.benchmark.stimuli.stories import Story, make_story
+from voxelboard.benchmark.submission import Submission, model_spec
+
+Features = Mapping[str, NDArray[np.float32]]  # story -> (n_layers, n_trs, n_features)
+StageProgress = Callable[[str, int, int], None]
+
+_BASELINE = re.compile(r"(?P<name>[a-z-]+?)(-d(?P<width>\d+)-s(?P<seed>\d+))?")
+RECEIPT_SHARE = 0.01  # of the words are read again
+RECEIPT_WORDS = 128  # from the start of a story: chunks there are the same as in the whole story
+
+
+class SourceSettings(Protocol):
+    """What opening a model needs of the settings of a run."""
+
+    @property
+    def protocol(self) -> Measurement: ...
+    @property
+    def dtype(self) -> str | None: ...
+    @property
+    def batch_size(self) -> int | Literal["auto"]: ...
+    @property
+    def offline(self) -> bool: ...
+    @property
+    def allow_remote_code(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The features of a row and what was resolved on the way.
+
+    features : () -> story -> (n_layers, n_trs, n_features), through the store.
+    twins : seed -> the same for the untrained twin; empty for baselines.
+    receipt : () -> fields of the record's checks that tell how exact the states are.
+    """
+
+    identity: ModelIdentity
+    n_layers: int
+    n_features: int
+    features: Callable[[], Features]
+    twins: Mapping[int, Callable[[], Features]]
+    receipt: Callable[[], dict[str, Any]]
+
+
+def open_sources(
+    submission: Submission,
+    data: NarrativeData,
+    settings: SourceSettings,
+    store: FeatureStore,
+    device: torch.device,
+    progress: StageProgress,
+) -> Sources:
+    """Load the model of a submission, or build the harness' own row.
+
+    Raises
+    ------
+    UserError, MissingPrerequisite
+        as :func:`load_model`.
+    """
+    if submission.model.id == "confounds" and submission.is_baseline:
+        return _confounds(data, settings.protocol)
+    model = build_model(submission, data, settings, device)
+
+    def features(model: WordModel = model, stage: str = "features") -> Features:
+        def report(stories_done: int, n_stories: int, words_done: int, n_words: int) -> None:
+            progress(f"{stage}, story {stories_done + 1}/{n_stories}", words_done, n_words)
+
+        return extract_features(model, data.stories, settings.protocol, store, report)
+
+    def twin(seed: int) -> Features:
+        random = submission.model_copy(update={"weights": "random", "seed": seed})
+        return features(build_model(random, data, settings, device), f"untrained twin {seed}")
+
+    has_twins = (
+        not submission.is_baseline and submission.weights == "pretrained" and submission.model.loader != "static"
+    )
+    seeds = range(settings.protocol.score.n_twins) if has_twins else range(0)
+    return Sources(
+        identity=replace(model.identity, revision=resolved_revision(submission)),
+        n_layers=model.n_layers,
+        n_features=model.n_features,
+        features=features,
+        twins={seed: (lambda seed=seed: twin(seed)) for seed in seeds},
+        receipt=lambda: _receipt(submission, model, data, settings, device),
+    )
+
+
+def build_model(
+    submission: Submission, data: NarrativeData, settings: SourceSettings, device: torch.device
+) -> WordModel:
+    """The model of a submission, ready to read stories."""
+    entry = submission.model
+    if entry.source == "simulated":
+        seed = submission.seed if submission.weights == "random" else None
+        return planted_model(entry.id or "", submission.weights, seed)
+    if submission.is_baseline:
+        return _baseline(entry.id or "", data)
+    return load_model(
+        model_spec(submission),
+        device=device,
+        dtype=settings.dtype,
+        batch_size=settings.batch_size,
+        offline=settings.offline,
+        allow_remote_code=settings.allow_remote_code,
+    )
+
+
+def _baseline(model_id: str, data: NarrativeData) -> WordModel:
+    if model_id == "oracle":
+        return OracleModel()
+    match = _BASELINE.fullmatch(model_id)
+    if match is None:
+        raise UserError(f"unknown baseline {model_id!r}")
+    width, seed = int(match["width"] or 1), int(match["seed"] or 0)
+    return baseline_model(match["name"], width, seed, data.static_vectors)
+
+
+def _confounds(data: NarrativeData, protocol: Measurement) -> Sources:
+    """The confound band as if it were a model: what the floor of every other row scores by itself."""
+    train, _ = data.split.folds[0]
+    bins = confound_bins([data.stories[name] for name in dict.fromkeys(s.story for s in train)], protocol.confounds)
+    columns = {name: confound_features(story, bins, protocol.confounds) for name, story in data.stories.items()}
+    features = {name: table[None].astype(np.float32) for name, table in columns.items()}
+    n_features = next(iter(features.values())).shape[2]
+    revision = hash_json({"source": "baseline", "id": "confounds"})
+    identity = ModelIdentity("baseline", "confounds", revision, revision, "", "float32", 0, None)
+    return Sources(identity, 1, n_features, lambda: features, {}, dict)
+
+
+def _receipt(
+    submission: Submission,
+    model: WordModel,
+    data: NarrativeData,
+    settings: SourceSettings,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Read a fixed share of the words again, alone and in float32, and compare.
+
+    The deviation is the largest over words, features and layers, in units of the layer's SD.
+    """
+    if submission.model.source not in ("hf", "local") or submission.model.loader == "static":
+        return {}
+    exact = load_model(
+        model_spec(submission),
+        device=device,
+        dtype="float32",
+        batch_size=1,
+        offline=settings.offline,
+        allow_remote_code=settings.allow_remote_code,
+    )
+    n_wanted = RECEIPT_SHARE * sum(story.n_words for story in data.stories.values())
+    worst, n_read = 0.0, 0
+    for story in data.stories.values():
+        if n_read >= n_wanted:
+            break
+        part = first_words(story, RECEIPT_WORDS)
+        context = settings.protocol.context
+        asked, again = model.states(part, context), exact.states(part, context)
+        spread = again.std(axis=(1, 2), keepdims=True)
+        worst = max(worst, float((np.abs(asked - again) / np.where(spread > 0, spread, 1.0)).max()))
+        n_read += part.n_words
+    return {"receipt_max_deviation": worst, "receipt_words": n_read}
+
+
+def first_words(story: Story, n_words: int) -> Story:
+    """The story up to its ``n_words``-th word."""
+    n = min(n_words, story.n_words)
+    return make_story(
+        story.name,
+        story.words[:n],
+        story.onsets[:n],
+        story.offsets[:n],
+        n_trs=story.n_trs,
+        tr=story.tr,
+        text=story.text[: story.spans[n - 1][1]],
+        spans=story.spans[:n],
+    )

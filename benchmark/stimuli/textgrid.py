@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Praat TextGrids, long and short text format, in any encoding that Praat writes."""
+
+import codecs
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from voxelboard.benchmark.errors import DataError, MissingPrerequisite
+
+# What aligners put in the place of words: short pauses and silence.
+PAUSE_MARKS = frozenset({"", "sp", "sil"})
+
+# Praat reads a text file as its quoted strings, flags and free-standing numbers; all else is commentary.
+_TOKEN = re.compile(r'"(?:[^"]|"")*"|<\w+>|(?<!\S)[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?(?!\S)')
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A labelled stretch of time, in seconds."""
+
+    start: float
+    stop: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Tier:
+    """One tier; a point of a point tier is an interval of no length."""
+
+    name: str
+    intervals: tuple[Interval, ...]
+
+
+def read_textgrid(path: Path) -> tuple[Tier, ...]:
+    """Read the tiers of a TextGrid file.
+
+    Raises
+    ------
+    MissingPrerequisite
+        when there is no such file.
+    DataError
+        for a file that is not a TextGrid, or that ends early.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise MissingPrerequisite(f"there is no TextGrid {path}") from None
+    try:
+        return parse_textgrid(_decode(data))
+    except (ValueError, OverflowError) as error:
+        raise DataError(f"{path.name} is not a whole TextGrid: {error}", "get the file again") from error
+
+
+def parse_textgrid(text: str) -> tuple[Tier, ...]:
+    """Parse the text of a TextGrid; raises ValueError where it is not one."""
+    tokens = (match.group() for match in _TOKEN.finditer(text))
+    if _string(tokens) != "ooTextFile" or _string(tokens) != "TextGrid":
+        raise ValueError("it does not start with ooTextFile and TextGrid")
+    _number(tokens), _number(tokens)  # xmin, xmax of the file
+    if _next(tokens) != "<exists>":
+        return ()
+    return tuple(_tier(tokens) for _ in range(int(_number(tokens))))
+
+
+def word_intervals(tier: Tier) -> tuple[Interval, ...]:
+    """The intervals that hold words: labels stripped of blanks, pauses left out."""
+    words = (Interval(i.start, i.stop, i.label.strip()) for i in tier.intervals)
+    return tuple(word for word in words if word.label.lower() not in PAUSE_MARKS)
+
+
+def _tier(tokens: Iterator[str]) -> Tier:
+    kind, name = _string(tokens), _string(tokens)
+    _number(tokens), _number(tokens)  # xmin, xmax of the tier
+    size = int(_number(tokens))
+    intervals = []
+    for _ in range(size):
+        start = _number(tokens)
+        stop = _number(tokens) if kind == "IntervalTier" else start
+        intervals.append(Interval(start, stop, _string(tokens)))
+    return Tier(name, tuple(intervals))
+
+
+def _next(tokens: Iterator[str]) -> str:
+    for token in tokens:
+        return token
+    raise ValueError("it ends early")
+
+
+def _string(tokens: Iterator[str]) -> str:
+    token = _next(tokens)
+    if not token.startswith('"'):
+        raise ValueError(f"a quoted text should stand where {token!r} stands")
+    return token[1:-1].replace('""', '"')
+
+
+def _number(tokens: Iterator[str]) -> float:
+    token = _next(tokens)
+    if token[0] in '"<':
+        raise ValueError(f"a number should stand where {token!r} stands")
+    return float(token)
+
+
+def _decode(data: bytes) -> str:
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")  # what Praat wrote before it knew Unicode

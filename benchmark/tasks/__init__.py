@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tasks. Each says what is presented, which features, which analysis, which score."""
+
+from typing import TYPE_CHECKING
+
+from voxelboard.benchmark.errors import unknown_name
+
+if TYPE_CHECKING:
+    from voxelboard.benchmark.tasks.narrative import Narrative
+
+TASKS = ("narrative",)
+
+
+def load_task(name: str) -> "Narrative":
+    """The task called ``name``; raises UserError for an unknown one."""
+    if name != "narrative":
+        raise unknown_name("task", name, TASKS)
+    from voxelboard.benchmark.tasks.narrative import Narrative
+
+    return Narrative()

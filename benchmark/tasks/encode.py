@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Encoding of a cohort by one model: every layer, raw and confound-free, the layer chosen inside the training data."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from voxelboard.benchmark.encoding.designs import Problem, SegmentedDesign, primal_problem
+from voxelboard.benchmark.encoding.residual import confound_basis, project_out, residualise
+from voxelboard.benchmark.encoding.ridge import RidgeFit, fit_ridge
+from voxelboard.benchmark.errors import DataError
+from voxelboard.benchmark.features.confounds import confound_bins, confound_features, convolved_confounds
+from voxelboard.benchmark.protocol import Protocol
+from voxelboard.benchmark.stimuli.stories import Story
+from voxelboard.benchmark.tasks.preparation import Cohort, PreparedFold
+
+FloatArray = NDArray[np.float64]
+Float32Array = NDArray[np.float32]
+Features = Mapping[str, NDArray[np.float32]]  # story -> (n_layers, n_trs, n_features)
+LayerProgress = Callable[[int, int], None]  # (layers done, layers in all)
+
+ROWS = ("raw", "unique")  # the two encodings of a model: as it is, and what confounds cannot say
+
+
+@dataclass(frozen=True, eq=False)
+class ConfoundFold:
+    """What a cohort's confounds are to one fold.
+
+    Attributes
+    ----------
+    train, test : (n_train_rows, n_confounds), (n_test_rows, n_confounds) design rows of the confounds.
+    floor : (n_test_rows, n_voxels) float32, predictions from the confounds alone.
+    bases : for each test segment (n_rows, k) orthonormal: what is projected out of unique predictions.
+    """
+
+    train: FloatArray
+    test: FloatArray
+    floor: Float32Array
+    bases: tuple[FloatArray, ...]
+
+
+@dataclass(eq=False)
+class Encoding:
+    """Predictions of one model for a cohort.
+
+    Attributes
+    ----------
+    predictions : row -> one (n_test_rows, n_voxels) float32 array a fold; rows raw, unique, joint.
+    chosen : row -> (subject, ROI) -> the chosen layer of each fold.
+    inner : row -> (subject, ROI) -> (n_folds, n_layers) pooled inner correlation at fold-held-out alphas.
+    by_layer : (fold, layer) unique predictions are handed to ``each_layer`` and not kept.
+    sd_ratio : largest test / training SD of confound-free features over the folds, at the middle layer.
+    edge_share : share of voxels whose alpha lies at an end of the grid, raw row, mean over folds and layers.
+    """
+
+    predictions: dict[str, list[Float32Array]] = field(default_factory=lambda: {row: [] for row in (*ROWS, "joint")})
+    chosen: dict[str, dict[tuple[str, str], list[int]]] = field(default_factory=lambda: {row: {} for row in ROWS})
+    inner: dict[str, dict[tuple[str, str], list[list[float]]]] = field(
+        default_factory=lambda: {row: {} for row in ROWS}
+    )
+    sd_ratios: list[float] = field(default_factory=list)
+    edge_shares: list[float] = field(default_factory=list)
+
+
+# Called for every layer with (fold, layer, unique predictions of the test rows).
+LayerSink = Callable[[int, int, Float32Array], None]
+
+
+def segmented(features: Mapping[str, NDArray[np.floating]], protocol: Protocol, tr: float) -> SegmentedDesign:
+    """The protocol's design of one feature space; ``features`` is story -> (n_trs, n_features), undelayed."""
+    policy = protocol.design
+    return SegmentedDesign(
+        features=dict(features),
+        delays=policy.delays_trs,
+        trim=policy.trim_trs,
+        tr=tr,
+        cutoff_s=policy.high_pass_s,
+        constant_tolerance=policy.constant_tolerance,
+    )
+
+
+def common_tr(stories: Mapping[str, Story]) -> float:
+    """The TR of all stories, in seconds; raises DataError when they differ."""
+    trs = {story.tr for story in stories.values()}
+    if len(trs) != 1:
+        raise DataError(f"stories have different TRs: {sorted(trs)} s", "score them as separate data sets")
+    return trs.pop()
+
+
+def fit_confounds(
+    stories: Mapping[str, Story], cohort: Cohort, protocol: Protocol, device: torch.device
+) -> tuple[ConfoundFold, ...]:
+    """Confound designs, floor predictions and projectors of every fold. Bins come from the fold's training stories."""
+    tr = common_tr(stories)
+    fitted = []
+    for fold in cohort.folds:
+        bins = confound_bins([stories[name] for name in dict.fromkeys(s.story for s in fold.train)], protocol.confounds)
+        used = {name: stories[name] for name in dict.fromkeys(s.story for s in (*fold.train, *fold.test))}
+        columns = {name: confound_features(story, bins, protocol.confounds) for name, story in used.items()}
+        design = segmented(columns, protocol, tr)
+        scales = design.inverse_scales(fold.train)
+        train, test = design.rows(fold.train, scales), design.rows(fold.test, scales)
+        floor = _fit(primal_problem(train, test, device), fold, protocol)
+        convolved = segmented(convolved_confounds(columns, tr), replace_delays(protocol, (0,)), tr)
+        scales = convolved.inverse_scales(fold.train)
+        driven = [convolved.rows([segment], scales) for segment in fold.test]
+        share = protocol.confounds.max_projection_share
+        bases = tuple(confound_basis(rows, [len(rows)], share) for rows in driven)
+        fitted.append(ConfoundFold(train, test, floor.test_predictions, bases))
+    return tuple(fitted)
+
+
+def replace_delays(protocol: Protocol, delays: tuple[int, ...]) -> Protocol:
+    """The protocol with other delays, for designs that are on the clock of the responses already."""
+    return replace(protocol, design=replace(protocol.design, delays_trs=delays))
+
+
+def encode(
+    features: Features,
+    stories: Mapping[str, Story],
+    cohort: Cohort,
+    confounds: tuple[ConfoundFold, ...],
+    protocol: Protocol,
+    device: torch.device,
+    each_layer: LayerSink | None = None,
+    progress: LayerProgress | None = None,
+) -> Encoding:
+    """Fit all layers of a model to a cohort, raw and unique, and keep the predictions of the chosen layers.
+
+    The layer of a subject and ROI is the one with the best pooled inner correlation on training data. One layer is in
+    memory at a time beside the best so far.
+    """
+    result = Encoding()
+    n_layers = len(next(iter(features.values())))
+    tr = common_tr(stories)
+    for f, (fold, confound) in enumerate(zip(cohort.folds, confounds, strict=True)):
+        best = {row: _Best(cohort, len(confound.floor)) for row in (*ROWS, "joint")}
+        used = dict.fromkeys(segment.story for segment in (*fold.train, *fold.test))
+        for layer in range(n_layers):
+            design = segmented({name: features[name][layer] for name in used}, protocol, tr)
+            problem = design.problem(fold.train, fold.test, device=device)
+            raw = _fit(problem, fold, protocol)
+            residual = residualise(
+                problem, confound.train, confound.test, fold.inner_folds, protocol.confounds.relative_lambdas
+            )
+            unique = _fit(residual.problem, fold, protocol)
+            projected = _project(unique.test_predictions, confound.bases)
+            best["raw"].offer(layer, raw, raw.test_predictions)
+            best["unique"].offer(layer, unique, projected)
+            best["joint"].offer(layer, unique, confound.floor + unique.test_predictions)
+            result.sd_ratios.append(residual.sd_ratio)
+            result.edge_shares.append(float(raw.at_grid_edge.mean()))
+            if each_layer is not None:
+                each_layer(f, layer, projected)
+            if progress is not None:
+                progress(f * n_layers + layer + 1, len(cohort.folds) * n_layers)
+        for row, kept in best.items():
+            result.predictions[row].append(kept.predictions)
+        for row in ROWS:
+            for unit, layer in best[row].chosen.items():
+                result.chosen[row].setdefault(unit, []).append(layer)
+                result.inner[row].setdefault(unit, []).append(best[row].inner[unit])
+    return result
+
+
+def _fit(problem: Problem, fold: PreparedFold, protocol: Protocol) -> RidgeFit:
+    policy = protocol.encoding
+    return fit_ridge(
+        problem, fold.responses, fold.inner_folds, policy.relative_alphas, selection=policy.alpha_selection
+    )
+
+
+def _project(predictions: Float32Array, bases: tuple[FloatArray, ...]) -> Float32Array:
+    """Take the confounds' directions out of the predictions of each test segment."""
+    stops = np.cumsum([len(basis) for basis in bases])[:-1]
+    parts = [project_out(part, basis) for part, basis in zip(np.split(predictions, stops), bases, strict=True)]
+    return np.concatenate(parts).astype(np.float32)
+
+
+class _Best:
+    """For each subject and ROI the predictions of the layer with the best inner score so far; ties keep the first."""
+
+    def __init__(self, cohort: Cohort, n_test: int) -> None:
+        self.units = {
+            (subject, str(roi)): cohort.columns[subject].start + np.flatnonzero(cohort.rois[subject] == roi)
+            for subject in cohort.columns
+            for roi in dict.fromkeys(cohort.rois[subject].tolist())
+        }
+        self.predictions = np.zeros((n_test, cohort.n_voxels), dtype=np.float32)
+        self.chosen: dict[tuple[str, str], int] = {}
+        self.inner: dict[tuple[str, str], list[float]] = {unit: [] for unit in self.units}
+
+    def offer(self, layer: int, fit: RidgeFit, predictions: Float32Array) -> None:
+        c, q, y2 = fit.inner.c.sum(axis=0), fit.inner.q.sum(axis=0), fit.inner.y2.sum(axis=0)
+        for unit, voxels in self.units.items():
+            power = float(q[voxels].sum() * y2[voxels].sum())
+            score = float(c[voxels].sum() / np.sqrt(power)) if power > 0 else 0.0
+            if not self.inner[unit] or score > max(self.inner[unit]):
+                self.chosen[unit] = layer
+                self.predictions[:, voxels] = predictions[:, voxels]
+            self.inner[unit].append(score)

@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Task narrative: predict the fMRI of people who listen to stories from a model's states of the words that they hear.
+
+Presented: the stories of a data set, each word with the context that the protocol fixes. Features: the states of every
+layer at the TRs. Analysis: ridge with FIR delays, whole segments left out, alpha and layer chosen inside the training
+segments, once with the features as they are and once with what confounds cannot say (statistics.md 2.3). Score: H_u,
+the noise-corrected share of the explainable signal, and beside it the floor, the untrained twin and the ceiling.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from voxelboard.benchmark.protocol import Protocol
+from voxelboard.benchmark.readers.base import NarrativeData
+from voxelboard.benchmark.records import Checks, Estimate, LayerProfile
+from voxelboard.benchmark.statistics.scores import BlockStatistics
+from voxelboard.benchmark.tasks.canaries import check_noise_brain, check_time_only, time_only_predictions
+from voxelboard.benchmark.tasks.encode import ConfoundFold, Encoding, Features, encode, fit_confounds
+from voxelboard.benchmark.tasks.preparation import NOISE_BRAIN, Cohort, cohorts
+from voxelboard.benchmark.tasks.scoring import (
+    UNITS,
+    TestResponses,
+    by_roi,
+    by_voxel,
+    ceiling_estimates,
+    correlation_influence,
+    roi_influence,
+    roi_statistics,
+    summarise,
+)
+
+Float32Array = NDArray[np.float32]
+Arrays = dict[str, NDArray[np.generic]]
+StageProgress = Callable[[str, int, int], None]  # (stage, done, total)
+
+
+@dataclass(frozen=True)
+class ModelFeatures:
+    """A model as the task sees it: what to call for its features and those of its untrained twins.
+
+    features : () -> story -> (n_layers, n_trs, n_features).
+    twins : twin seed -> the same; empty for baselines.
+    """
+
+    features: Callable[[], Features]
+    twins: Mapping[int, Callable[[], Features]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class CellResult:
+    """Scores of one subject, ready for a record."""
+
+    subject: str
+    scores: dict[str, Estimate]
+    by_roi: dict[str, dict[str, Estimate]]
+    layers: dict[str, LayerProfile]
+    checks: Checks
+    arrays: Arrays
+    n_train_trs: int
+    n_test_trs: int
+    n_voxels: int
+    n_repeats: int
+
+
+class Narrative:
+    """The task: name, version, and what it does with a model and a data set."""
+
+    name = "narrative"
+    version = 1
+    default_data = "simulated-narrative"
+
+    def run(
+        self,
+        data: NarrativeData,
+        subjects: Sequence[str],
+        model: ModelFeatures,
+        protocol: Protocol,
+        device: torch.device,
+        *,
+        n_train_segments: int | None = None,
+        progress: StageProgress = lambda stage, done, total: None,
+    ) -> Iterator[CellResult]:
+        """Score one model on subjects of a data set, one result a subject.
+
+        Raises
+        ------
+        UserError
+            for data that cannot be scored.
+        InvalidNumbers
+            when a canary finds something, or features are not finite.
+        """
+        progress("responses", 0, 0)
+        groups = cohorts(data, _with_partners(data, subjects), protocol, n_train_segments)
+        features = model.features()
+        twins = {seed: twin() for seed, twin in model.twins.items()}
+        for cohort in groups:
+            wanted = [subject for subject in cohort.subjects if subject in subjects]
+            if wanted:
+                yield from _score_cohort(data, cohort, wanted, features, twins, protocol, device, progress)
+
+
+def _with_partners(data: NarrativeData, subjects: Sequence[str]) -> Sequence[str]:
+    """An inter-subject ceiling needs the responses of all subjects, whoever is scored."""
+    unknown = [subject for subject in subjects if subject not in data.subjects]
+    return (*data.subjects, *unknown) if data.ceiling_kind == "inter_subject" else subjects
+
+
+def _score_cohort(
+    data: NarrativeData,
+    cohort: Cohort,
+    wanted: Sequence[str],
+    features: Features,
+    twins: Mapping[int, Features],
+    protocol: Protocol,
+    device: torch.device,
+    progress: StageProgress,
+) -> Iterator[CellResult]:
+    """Encode a cohort, watch the canaries, and score each wanted subject."""
+    tests = {subject: test_responses(data, cohort, subject) for subject in wanted}
+    progress("canaries", 0, 0)
+    oasm = _oasm(data, cohort, tests, protocol, device)
+    progress("confounds", 0, 0)
+    confounds = fit_confounds(data.stories, cohort, protocol, device)
+    by_layer: dict[int, list[Float32Array]] = {}
+
+    def keep(fold: int, layer: int, predictions: Float32Array) -> None:
+        by_layer.setdefault(layer, []).append(predictions)
+
+    def layer_progress(done: int, total: int) -> None:
+        progress("layers", done, total)
+
+    encoding = encode(features, data.stories, cohort, confounds, protocol, device, keep, layer_progress)
+    noise_predictions = by_voxel(_of(cohort, NOISE_BRAIN, encoding.predictions["raw"]))
+    noise = check_noise_brain(_noise_test(cohort), noise_predictions, protocol)
+    encoded_twins = {}
+    for done, (seed, twin) in enumerate(twins.items()):
+        progress("untrained twins", done, len(twins))
+        encoded_twins[seed] = encode(twin, data.stories, cohort, confounds, protocol, device)
+    checks = _checks(encoding, oasm, noise, protocol)
+    for subject in wanted:
+        progress(f"scores of {subject}", 0, 0)
+        yield _score_subject(cohort, subject, tests[subject], confounds, encoding, by_layer, encoded_twins, checks, protocol)
+
+
+def test_responses(data: NarrativeData, cohort: Cohort, subject: str) -> TestResponses:
+    """The test responses of a subject over all folds, with the mean of the other subjects where that is the ceiling."""
+    segments = tuple(run for fold in cohort.folds for run in fold.test_responses[subject])
+    others = None
+    if data.ceiling_kind == "inter_subject":
+        rest = [other for other in cohort.subjects if other != subject]
+        others = tuple(
+            np.mean([fold.test_responses[other][i].mean(axis=0) for other in rest], axis=0, dtype=np.float64).astype(
+                np.float32
+            )
+            for fold in cohort.folds
+            for i in range(len(fold.test))
+        )
+    return TestResponses(segments, others, cohort.rois[subject], tuple(data.scored_rois), data.ceiling_kind)
+
+
+def _noise_test(cohort: Cohort) -> TestResponses:
+    segments = tuple(run for fold in cohort.folds for run in fold.test_responses[NOISE_BRAIN])
+    return TestResponses(segments, None, cohort.rois[NOISE_BRAIN], (NOISE_BRAIN,), "none")
+
+
+def _of(cohort: Cohort, subject: str, folds: Sequence[Float32Array]) -> list[Float32Array]:
+    """One (n_test_rows, n_voxels of the subject) array a fold."""
+    return [fold[:, cohort.columns[subject]] for fold in folds]
+
+
+def _oasm(
+    data: NarrativeData,
+    cohort: Cohort,
+    tests: Mapping[str, TestResponses],
+    protocol: Protocol,
+    device: torch.device,
+) -> float:
+    predictions = time_only_predictions(data.stories, cohort, protocol, device)
+    scores = {}
+    for subject, test in tests.items():
+        stats = roi_statistics(by_roi(_of(cohort, subject, predictions), test.rois), test, protocol.score)
+        overall, _ = summarise(roi_influence(stats, protocol.score), test.scored, "OASM", "H", protocol.score.confidence)
+        scores[subject] = (overall.estimate or 0.0, overall.low or 0.0)
+    return check_time_only(scores, protocol)
+
+
+def _checks(encoding: Encoding, oasm: float, noise: float, protocol: Protocol) -> Checks:
+    low, high = protocol.score.residual_sd_range
+    ratios = [ratio for ratio in encoding.sd_ratios if np.isfinite(ratio)]
+    worst = max(ratios, key=lambda ratio: abs(np.log(ratio))) if ratios else None
+    edges = float(np.mean(encoding.edge_shares))
+    alarms = []
+    if worst is not None and not low <= worst <= high:
+        alarms.append(f"confound-free features have {worst:.2f} times the training SD on test data (allowed {low}-{high})")
+    return Checks(
+        oasm=oasm, noise_brain=noise, residual_sd_ratio=worst, alpha_edge_share=edges, alarms=tuple(alarms)
+    )
+
+
+def _score_subject(
+    cohort: Cohort,
+    subject: str,
+    test: TestResponses,
+    confounds: tuple[ConfoundFold, ...],
+    encoding: Encoding,
+    by_layer: Mapping[int, Sequence[Float32Array]],
+    twins: Mapping[int, Encoding],
+    checks: Checks,
+    protocol: Protocol,
+) -> CellResult:
+    predictions = {row: _of(cohort, subject, folds) for row, folds in encoding.predictions.items()}
+    predictions["floor"] = _of(cohort, subject, [confound.floor for confound in confounds])
+    for seed, twin in twins.items():
+        for row in ("raw", "unique"):
+            predictions[f"twin{seed}_{row}"] = _of(cohort, subject, twin.predictions[row])
+    stats = {row: roi_statistics(by_roi(folds, test.rois), test, protocol.score) for row, folds in predictions.items()}
+    scores, roi_scores, voxels = _estimates(predictions, stats, test, list(twins), protocol)
+    profile = {layer: by_roi(_of(cohort, subject, folds), test.rois) for layer, folds in by_layer.items()}
+    arrays = _arrays(stats, test, voxels)
+    return CellResult(
+        subject=subject,
+        scores=scores,
+        by_roi=roi_scores,
+        layers=_layers(subject, test, encoding, profile, protocol),
+        checks=checks,
+        arrays=arrays,
+        n_train_trs=len(cohort.folds[0].responses),
+        n_test_trs=sum(run.shape[1] for run in test.segments),
+        n_voxels=len(test.rois),
+        n_repeats=min(len(run) for run in test.segments),
+    )
+
+
+def _estimates(
+    predictions: Mapping[str, Sequence[Float32Array]],
+    stats: Mapping[str, BlockStatistics],
+    test: TestResponses,
+    twin_seeds: Sequence[int],
+    protocol: Protocol,
+) -> tuple[dict[str, Estimate], dict[str, dict[str, Estimate]], dict[str, Float32Array]]:
+    """All estimates of a subject: name -> overall, ROI -> name -> estimate, and row -> r of each voxel."""
+    policy = protocol.score
+    blocks = f"{policy.inference_block_trs}-TR block influence, t"
+    unit = UNITS[test.kind]
+    found: dict[str, tuple[Estimate, dict[str, Estimate]]] = {}
+
+    def add(name: str, influence: Mapping[int, NDArray[np.float64]], estimator: str, unit: str) -> None:
+        found[name] = summarise(influence, test.scored, estimator, unit, policy.confidence)
+
+    influence = {row: roi_influence(table, policy) for row, table in stats.items()}
+    add("unique", influence["unique"], f"H_u, {blocks}", unit)
+    add("normalised", influence["raw"], f"H, {blocks}", unit)
+    add("floor", influence["floor"], f"H of the confounds, {blocks}", unit)
+    for name, row in (("twin_unique", "unique"), ("twin_normalised", "raw")):
+        if twin_seeds:
+            mean = {
+                roi: np.mean([influence[f"twin{seed}_{row}"][roi] for seed in twin_seeds], axis=0)
+                for roi in influence[row]
+            }
+            add(name, mean, f"mean of {len(twin_seeds)} untrained twins, {blocks}", unit)
+    voxels = {}
+    for name, row in (("raw_r", "raw"), ("floor_r", "floor"), ("joint_r", "joint"), ("unique_r", "unique")):
+        means, voxels[row] = correlation_influence(by_voxel(predictions[row]), test, policy)
+        add(name, means, f"mean voxelwise r, {blocks}", "r")
+    found["ceiling"] = ceiling_estimates(test, policy)
+    scores = {name: overall for name, (overall, _) in found.items()}
+    roi_scores = {roi: {name: rois[roi] for name, (_, rois) in found.items()} for roi in test.scored}
+    return scores, roi_scores, voxels
+
+
+def _layers(
+    subject: str, test: TestResponses, encoding: Encoding, profile: Mapping[int, Float32Array], protocol: Protocol
+) -> dict[str, LayerProfile]:
+    """The profile of each scored ROI: inner score and, never used to choose, the test score of every layer."""
+    policy = protocol.score
+    estimator = f"H_u of one layer, {policy.inference_block_trs}-TR block influence, t"
+    tested = [
+        summarise(
+            roi_influence(roi_statistics(profile[layer], test, policy), policy),
+            test.scored,
+            estimator,
+            UNITS[test.kind],
+            policy.confidence,
+        )[1]
+        for layer in sorted(profile)
+    ]
+    return {
+        roi: LayerProfile(
+            chosen=tuple(encoding.chosen["unique"][subject, roi]),
+            inner=tuple(np.mean(encoding.inner["unique"][subject, roi], axis=0).tolist()),
+            test=tuple(layer[roi] for layer in tested),
+        )
+        for roi in test.scored
+    }
+
+
+def _arrays(
+    stats: Mapping[str, BlockStatistics], test: TestResponses, voxels: Mapping[str, Float32Array]
+) -> Arrays:
+    """What a record ships so that anyone can score again: block tables by row, r by voxel."""
+    first = next(iter(stats.values()))
+    arrays: Arrays = {
+        "rois": np.array(test.scored),
+        "block_segment": first.block_segment,
+        "block_trs": np.array(first.block_trs),
+        "voxel_roi": test.rois,
+    }
+    for row, table in stats.items():
+        arrays[f"stats__{row}"] = np.stack([table.c, table.q, table.s], axis=-1)  # (n_blocks, n_rois, 3)
+    for row, r in voxels.items():
+        arrays[f"voxel_r__{row}"] = r
+    return arrays

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Responses, made ready: trimmed, high-passed and z-scored by segment, subjects with the same rows side by side.
+
+One order for responses and designs: trim, then the DCT high-pass, then z-score (statistics.md 2.1). Each repeat is
+z-scored by itself and the average of repeats is never z-scored again.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import lfilter
+
+from voxelboard.benchmark.encoding.filters import high_pass
+from voxelboard.benchmark.errors import DataError, unknown_name
+from voxelboard.benchmark.protocol import DesignPolicy, Protocol
+from voxelboard.benchmark.readers.base import NarrativeData, Responses, Segment, check_responses
+from voxelboard.benchmark.stimuli.stories import Story
+
+FloatArray = NDArray[np.float32]
+
+NOISE_BRAIN = "noise brain"  # the pseudo-subject of every cohort, and the label of its voxels
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedFold:
+    """One outer fold of a cohort.
+
+    Attributes
+    ----------
+    train, test : segments, in row order.
+    inner_folds : (n_train_rows,) number of the inner fold of each training row; whole segments.
+    responses : (n_train_rows, n_voxels) float32, z-scored by segment; the subjects' voxels side by side.
+    test_responses : subject -> one (n_repeats, n_rows, n_voxels) float32 array a test segment, each repeat z-scored.
+    """
+
+    train: tuple[Segment, ...]
+    test: tuple[Segment, ...]
+    inner_folds: NDArray[np.intp]
+    responses: FloatArray
+    test_responses: Mapping[str, tuple[FloatArray, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """Subjects who heard the same stories: they share every design, so they share its factorisations.
+
+    Attributes
+    ----------
+    subjects : in the data set's order, without the noise brain.
+    columns : subject or ``NOISE_BRAIN`` -> slice of the voxel axis of ``PreparedFold.responses``.
+    rois : subject or ``NOISE_BRAIN`` -> (n_voxels,) label of each voxel.
+    """
+
+    subjects: tuple[str, ...]
+    columns: Mapping[str, slice]
+    rois: Mapping[str, NDArray[np.str_]]
+    folds: tuple[PreparedFold, ...]
+
+    @property
+    def n_voxels(self) -> int:
+        return sum(len(labels) for labels in self.rois.values())
+
+
+def rows_of(segment: Segment, policy: DesignPolicy) -> slice:
+    """The rows of a story that a segment keeps after trimming."""
+    return slice(segment.start + policy.trim_trs, segment.stop - policy.trim_trs)
+
+
+def prepare_segment(run: FloatArray, segment: Segment, policy: DesignPolicy, tr: float) -> FloatArray:
+    """(n_repeats, n_rows, n_voxels) float32: each repeat trimmed, high-passed and z-scored by itself.
+
+    ``run`` is (n_repeats, n_trs, n_voxels).
+    """
+    trimmed = run[:, rows_of(segment, policy)].astype(np.float64)
+    filtered = np.stack([high_pass(repeat, tr, policy.high_pass_s) for repeat in trimmed])
+    spread = filtered.std(axis=1, keepdims=True)
+    if (spread <= 0).any():
+        voxel = int(np.nonzero(spread <= 0)[2][0])
+        raise DataError(
+            f"story {segment.story!r}, TRs {segment.start}-{segment.stop}: voxel {voxel} is constant after the "
+            f"{policy.high_pass_s:g}-s high-pass",
+            "leave it out of the mask of this subject",
+        )
+    return (filtered / spread).astype(np.float32)
+
+
+def minimum_trs(policy: DesignPolicy) -> int:
+    """Fewest TRs that a segment must have: trims at both ends and one row more than the delays."""
+    return 2 * policy.trim_trs + max(policy.delays_trs) + 1
+
+
+def inner_fold_numbers(n_segments: int, n_folds: int) -> NDArray[np.intp]:
+    """(n_segments,) inner fold of each training segment: segments are dealt in turn, at most one fold each."""
+    return np.arange(n_segments) % min(n_folds, n_segments)
+
+
+def cohorts(
+    data: NarrativeData, subjects: Sequence[str], protocol: Protocol, n_train_segments: int | None = None
+) -> list[Cohort]:
+    """Group subjects by the stories that they heard, prepare their responses, and add the noise brain to each group.
+
+    ``n_train_segments`` keeps the first training segments of each fold only (a look, never a ranked score).
+
+    Raises
+    ------
+    UserError
+        for a subject that the data set does not have, and responses that cannot be scored.
+    """
+    for subject in subjects:
+        if subject not in data.subjects:
+            raise unknown_name(f"subject of {data.name}", subject, data.subjects)
+    groups: dict[tuple[str, ...], list[Responses]] = {}
+    for subject in (known for known in data.subjects if known in set(subjects)):
+        responses = data.responses(subject)
+        check_responses(responses, data.stories, minimum_trs(protocol.design))
+        groups.setdefault(tuple(sorted(responses.runs)), []).append(responses)
+    return [_cohort(data, members, protocol, n_train_segments) for members in groups.values()]
+
+
+def _cohort(
+    data: NarrativeData, members: list[Responses], protocol: Protocol, n_train_segments: int | None
+) -> Cohort:
+    heard = {name: data.stories[name] for name in data.stories if name in members[0].runs}
+    subjects = tuple(member.subject for member in members)
+    members = [*members, noise_brain(heard, protocol.seed, protocol.score.noise_brain_voxels)]
+    columns, start = {}, 0
+    for member in members:
+        columns[member.subject] = slice(start, start + member.n_voxels)
+        start += member.n_voxels
+    folds = []
+    for train, test in data.split.folds:
+        kept = tuple(segment for segment in train if segment.story in heard)[:n_train_segments]
+        missing = [segment.story for segment in test if segment.story not in heard]
+        if missing or len(kept) < 2:
+            raise DataError(
+                f"{data.name}: subject {subjects[0]} lacks the test stories {missing} "
+                f"or has fewer than two training segments ({len(kept)})",
+                "leave this subject out with --subjects, or raise --limit",
+            )
+        folds.append(_fold(members, data.stories, kept, test, protocol))
+    return Cohort(subjects, columns, {member.subject: member.rois for member in members}, tuple(folds))
+
+
+def _fold(
+    members: Sequence[Responses],
+    stories: Mapping[str, Story],
+    train: tuple[Segment, ...],
+    test: tuple[Segment, ...],
+    protocol: Protocol,
+) -> PreparedFold:
+    policy = protocol.design
+
+    def prepared(member: Responses, segment: Segment) -> FloatArray:
+        return prepare_segment(member.runs[segment.story], segment, policy, stories[segment.story].tr)
+
+    training = [
+        np.concatenate([prepared(member, segment).mean(axis=0) for segment in train]) for member in members
+    ]
+    n_rows = [rows_of(segment, policy).stop - rows_of(segment, policy).start for segment in train]
+    return PreparedFold(
+        train,
+        test,
+        np.repeat(inner_fold_numbers(len(train), protocol.encoding.n_inner_folds), n_rows),
+        np.concatenate(training, axis=1),
+        {member.subject: tuple(prepared(member, segment) for segment in test) for member in members},
+    )
+
+
+def noise_brain(stories: Mapping[str, Story], seed: int, n_voxels: int) -> Responses:
+    """A brain that nothing drives: AR(1) noise of .5 and slow drift, heard by nobody (canary E2).
+
+    Each story's noise depends on the seed and the story's name alone.
+    """
+    runs = {}
+    for name, story in stories.items():
+        number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
+        rng = np.random.default_rng([seed, number])
+        burn_in = 50
+        noise = lfilter([1.0], [1.0, -0.5], rng.standard_normal((story.n_trs + burn_in, n_voxels)), axis=0)[burn_in:]
+        slow = np.cos(np.pi * np.outer(np.arange(story.n_trs) + 0.5, np.arange(1, 4)) / story.n_trs)
+        runs[name] = (noise + slow @ rng.standard_normal((3, n_voxels)))[None].astype(np.float32)
+    return Responses(NOISE_BRAIN, runs, np.full(n_voxels, NOISE_BRAIN))

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From predictions to the scores of a cell, each with its interval, and the statistics that they rest on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxelboard.benchmark.protocol import ScorePolicy
+from voxelboard.benchmark.readers.base import CeilingKind
+from voxelboard.benchmark.records import Estimate
+from voxelboard.benchmark.statistics.gates import signal_gate
+from voxelboard.benchmark.statistics.influence import unit_influence
+from voxelboard.benchmark.statistics.intervals import Interval, jackknife_interval, single_subject_interval
+from voxelboard.benchmark.statistics.scores import (
+    BlockStatistics,
+    coarsen,
+    concatenate,
+    pool_rois,
+    segment_statistics,
+)
+
+FloatArray = NDArray[np.float64]
+Float32Array = NDArray[np.float32]
+
+UNITS: dict[CeilingKind, str] = {"repeats": "H", "inter_subject": "H", "none": "pooled r"}
+
+
+@dataclass(frozen=True, eq=False)
+class TestResponses:
+    """The test responses of one subject.
+
+    segments : one (n_repeats, n_rows, n_voxels) array a test segment, each repeat z-scored.
+    others : None, or for each segment (n_rows, n_voxels), the mean of the other subjects.
+    rois : (n_voxels,) labels; scored : the ROIs of the headline.
+    """
+
+    segments: tuple[Float32Array, ...]
+    others: tuple[Float32Array, ...] | None
+    rois: NDArray[np.str_]
+    scored: tuple[str, ...]
+    kind: CeilingKind
+
+    @property
+    def scored_voxels(self) -> NDArray[np.bool_]:
+        return np.isin(self.rois, self.scored)
+
+    def split(self, predictions: Float32Array) -> list[Float32Array]:
+        """Predictions of all test rows -> one array a segment."""
+        return np.split(predictions, np.cumsum([run.shape[1] for run in self.segments])[:-1])
+
+
+def by_roi(folds: Sequence[Float32Array], rois: NDArray[np.str_]) -> Float32Array:
+    """Predictions of all folds, one below the other, each ROI with the same power in each of several folds.
+
+    Without it scores of left-out folds are biased downwards: where training folds happen to agree against the left-out
+    one, they are shrunk less and their wrong predictions weigh more. Given the training data the sign of an equally
+    scaled fold is fair. One fold stays as it is. Each array is (n_test_rows, n_voxels).
+    """
+    return _equalised(folds, [np.flatnonzero(rois == roi) for roi in np.unique(rois)])
+
+
+def by_voxel(folds: Sequence[Float32Array]) -> Float32Array:
+    """As :func:`by_roi`, each voxel by itself: for correlations of voxels."""
+    return _equalised(folds, None)
+
+
+def _equalised(folds: Sequence[Float32Array], groups: Sequence[NDArray[np.intp]] | None) -> Float32Array:
+    if len(folds) == 1:
+        return folds[0]
+    scaled = []
+    for fold in folds:
+        power = (fold.astype(np.float64) ** 2).mean(axis=0)
+        for members in groups or ():
+            power[members] = power[members].mean()
+        scaled.append((fold / np.sqrt(np.where(power > 0, power, 1.0))).astype(np.float32))
+    return np.concatenate(scaled)
+
+
+def voxel_statistics(
+    predictions: Float32Array, test: TestResponses, policy: ScorePolicy, kind: CeilingKind | None = None
+) -> BlockStatistics:
+    """Block statistics voxel by voxel; ``predictions`` (n_test_rows, n_voxels). ``kind`` overrides the data set's."""
+    kind = kind or test.kind
+    parts = []
+    for i, (part, run) in enumerate(zip(test.split(predictions), test.segments, strict=True)):
+        others = test.others[i] if kind == "inter_subject" and test.others is not None else None
+        parts.append(segment_statistics(part, run, kind=kind, block_trs=policy.stored_block_trs, others=others))
+    return concatenate(parts)
+
+
+def roi_statistics(predictions: Float32Array, test: TestResponses, policy: ScorePolicy) -> BlockStatistics:
+    """Block statistics pooled over the voxels of each scored ROI: the table that a record ships."""
+    return pool_rois(voxel_statistics(predictions, test, policy), test.rois, test.scored)
+
+
+def roi_influence(stats: BlockStatistics, policy: ScorePolicy) -> dict[int, FloatArray]:
+    """ROI number -> (n_blocks,) influence values at the inference block length, for ROIs that pass the gate."""
+    long = coarsen(stats, policy.inference_block_trs)
+    passed = np.flatnonzero(signal_gate(long, policy.gate_standard_errors))
+    return {int(roi): unit_influence(_only(long, [int(roi)]))[:, 0] for roi in passed}
+
+
+def _only(stats: BlockStatistics, units: Sequence[int]) -> BlockStatistics:
+    return replace(stats, c=stats.c[:, units], q=stats.q[:, units], s=stats.s[:, units])
+
+
+def summarise(
+    influence: Mapping[int, FloatArray], rois: Sequence[str], estimator: str, unit: str, confidence: float
+) -> tuple[Estimate, dict[str, Estimate]]:
+    """Mean over ROIs, and each ROI, with intervals over blocks; a ROI without influence values has no estimate."""
+    by_roi = {
+        roi: (
+            to_estimate(single_subject_interval(influence[number], confidence=confidence), estimator, unit)
+            if number in influence
+            else missing(estimator, unit, "the signal power of this ROI is not above its gate for this subject")
+        )
+        for number, roi in enumerate(rois)
+    }
+    if not influence:
+        return missing(estimator, unit, "no ROI passes the signal gate for this subject"), by_roi
+    mean = np.mean([influence[number] for number in sorted(influence)], axis=0)
+    return to_estimate(single_subject_interval(mean, confidence=confidence), estimator, unit), by_roi
+
+
+def correlation_influence(
+    predictions: Float32Array, test: TestResponses, policy: ScorePolicy
+) -> tuple[dict[int, FloatArray], Float32Array]:
+    """Mean voxelwise r: ROI number -> (n_blocks,) influence values, and (n_voxels,) the r of each voxel."""
+    stats = coarsen(voxel_statistics(predictions, test, policy, kind="none"), policy.inference_block_trs)
+    z = unit_influence(stats)  # (n_blocks, n_voxels); its mean over blocks is r
+    means = {i: z[:, test.rois == roi].mean(axis=1) for i, roi in enumerate(test.scored)}
+    return means, z.mean(axis=0).astype(np.float32)
+
+
+def ceiling_estimates(
+    test: TestResponses, policy: ScorePolicy
+) -> tuple[Estimate, dict[str, Estimate]]:
+    """How well the mean test response could be predicted, in r: pooled over the voxels of a ROI, mean over ROIs.
+
+    repeats: CCmax, ``sqrt(signal power / power of the mean response)``; inter_subject: the same with the power that is
+    shared with the other subjects. Jackknife over blocks.
+    """
+    label = {"repeats": "CCmax from repeats", "inter_subject": "root of inter-subject shared power"}
+    if test.kind == "none":
+        reason = "this data set has no repeats and no subjects in correspondence"
+        empty = missing("none", "r", reason)
+        return empty, {roi: empty for roi in test.scored}
+    means = np.concatenate([run.mean(axis=0) for run in test.segments]).astype(np.float32)
+    stats = coarsen(roi_statistics(means, test, policy), policy.inference_block_trs)
+    left_out_s, left_out_q = stats.s.sum(axis=0) - stats.s, stats.q.sum(axis=0) - stats.q
+    estimator = f"{label[test.kind]}, jackknife over {policy.inference_block_trs}-TR blocks"
+    usable = (stats.s.sum(axis=0) > 0) & (left_out_s > 0).all(axis=0)
+    values = np.sqrt(np.where(usable, stats.s.sum(axis=0), 0) / stats.q.sum(axis=0))
+    jackknife = np.sqrt(np.where(usable, left_out_s, 0) / left_out_q)
+    by_roi = {
+        roi: (
+            to_estimate(jackknife_interval(float(values[i]), jackknife[:, i], estimator), estimator, "r")
+            if usable[i]
+            else missing(estimator, "r", "the signal power is not reliably above zero")
+        )
+        for i, roi in enumerate(test.scored)
+    }
+    if not usable.any():
+        return missing(estimator, "r", "the signal power of no ROI is reliably above zero"), by_roi
+    overall = jackknife_interval(float(values[usable].mean()), jackknife[:, usable].mean(axis=1), estimator)
+    return to_estimate(overall, estimator, "r"), by_roi
+
+
+def to_estimate(interval: Interval, estimator: str, unit: str) -> Estimate:
+    """An interval as a record carries it."""
+    return Estimate(
+        estimate=interval.estimate,
+        standard_error=interval.se,
+        low=interval.low,
+        high=interval.high,
+        estimator=estimator,
+        n=interval.n,
+        unit=unit,
+    )
+
+
+def missing(estimator: str, unit: str, reason: str) -> Estimate:
+    """No number, and why."""
+    return Estimate(estimate=None, estimator=estimator, n=0, unit=unit, reason=reason)

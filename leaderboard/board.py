@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a board is: tables of rows whose every score has an interval, or says why it is missing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from voxelboard.benchmark.records import ModelStamp, Record
+from voxelboard.benchmark.statistics.intervals import Interval
+from voxelboard.benchmark.statistics.ranking import Badge
+from voxelboard.leaderboard.charts.layers import LayerLine
+
+Kind = Literal["real", "simulated"]
+RulerKind = Literal["floor", "static", "ceiling", "other"]
+StateName = Literal["ranked", "ruler", "unranked", "partial", "failed", "invalidated", "not run"]
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A score that does not exist, and why. Never 0, never sorted among scores."""
+
+    reason: str
+
+
+# There is no third case: a number without its interval cannot be put on a board.
+Score = Interval | Missing
+
+
+@dataclass(frozen=True, order=True)
+class Column:
+    """What may be compared: one task and version, data set and version, kind of ceiling, protocol and track."""
+
+    task: str
+    task_version: int
+    dataset: str
+    dataset_version: str
+    ceiling_kind: str
+    protocol: str
+    protocol_hash: str
+    track: str
+    kind: Kind
+
+    @property
+    def label(self) -> str:
+        """Short and unique enough for a heading."""
+        track = "" if self.track == "fixed" else f", {self.track} track"
+        return f"{self.task} v{self.task_version} · {self.dataset} {self.dataset_version}{track}"
+
+
+@dataclass(frozen=True, order=True)
+class Entry:
+    """Who is scored: a submission at a revision; random-weight submissions by seed."""
+
+    submission: str
+    revision: str
+    weights: str
+    seed: int
+
+    @classmethod
+    def of(cls, model: ModelStamp) -> "Entry":
+        """The entry that a record belongs to."""
+        return cls(model.submission, model.revision, model.weights, model.seed if model.weights == "random" else 0)
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a row stands. ``detail`` is the reason as shown."""
+
+    name: StateName
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Rank:
+    """``low`` to ``high`` are the ranks that the data allow; ``low`` is displayed. Same ``low``: same tie group."""
+
+    low: int
+    high: int
+    tied_with: tuple[Entry, ...]
+
+    @property
+    def spread(self) -> str:
+        """``3`` or ``2–4``."""
+        return str(self.low) if self.low == self.high else f"{self.low}–{self.high}"
+
+
+@dataclass(frozen=True)
+class RoiSums:
+    """The arithmetic behind one subject and ROI: ``score = c / sqrt(q s)``, sums over all test TRs and voxels.
+
+    ``score`` is None for a ROI whose signal power is not above the gate: it does not enter.
+    """
+
+    roi: str
+    c: float
+    q: float
+    s: float
+    score: float | None
+
+
+@dataclass(frozen=True)
+class SubjectScore:
+    """One subject of a row: its headline score and the cell that it comes from."""
+
+    subject: str
+    headline: Score
+    path: Path
+    record: Record
+    sums: tuple[RoiSums, ...]
+
+
+@dataclass(frozen=True)
+class RoiScore:
+    """One ROI over subjects."""
+
+    roi: str
+    n_subjects: int
+    unique: Score
+    raw: Score
+    floor: Score
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One ROI over layers, mean over subjects. ``chosen`` holds the layer of every subject and fold."""
+
+    roi: str
+    inner: LayerLine
+    test: LayerLine
+    chosen: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Voxels by correlation, all subjects together; ``counts`` by name of the prediction."""
+
+    edges: tuple[float, ...]
+    counts: Mapping[str, tuple[int, ...]]
+    mean_ceiling: float | None
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """A property of the data, not a score: mean and range over subjects, in units of r."""
+
+    kind: str
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One entry in one column."""
+
+    entry: Entry
+    model: ModelStamp
+    state: State
+    rank: Rank | None
+    headline: Score
+    metrics: Mapping[str, Score]
+    """``normalised`` (raw H), ``raw_r``, ``floor``, ``floor_r``, ``joint_r``, ``twin``."""
+    ceiling: Ceiling | Missing
+    badges: tuple[Badge, ...]
+    subjects: tuple[SubjectScore, ...]
+    rois: tuple[RoiScore, ...]
+    profiles: tuple[Profile, ...]
+    overview: Profile | None
+    """Mean over ROIs, for the sparkline."""
+    histogram: Histogram | None
+    exposure: str
+    verification: str
+    failures: tuple[tuple[str, str], ...]
+    """(subject, reason) of the cells without a score."""
+    cells: tuple[tuple[Path, Record], ...]
+    """All records behind the row, scored or not."""
+
+
+@dataclass(frozen=True)
+class Ruler:
+    """A reference line on the shared axis of a table."""
+
+    kind: Literal["zero", "twin", "static", "ceiling", "floor", "other"]
+    label: str
+    score: Interval
+
+
+@dataclass(frozen=True)
+class Table:
+    """One column with its rows: ranked best first, then unranked, and the rulers by themselves."""
+
+    column: Column
+    ranked: tuple[Row, ...]
+    unranked: tuple[Row, ...]
+    rulers: tuple[Row, ...]
+    marks: tuple[Ruler, ...]
+    twins: Interval | None
+    """Mean of the untrained twins of the ranked rows."""
+    unit: str
+    scope: str
+    scope_note: str
+    """``k of N subjects agree in sign`` of the best row where the subjects are fixed."""
+    subjects: tuple[str, ...]
+    n_blocks: int
+    block_trs: int
+    n_segments: int
+    smallest_resolvable: float | None
+    smallest_resolvable_ranked: float | None
+    scored: bool
+    """False for replication protocols: shown, never ranked."""
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """All rows."""
+        return self.ranked + self.unranked + self.rulers
+
+
+@dataclass(frozen=True)
+class LostCell:
+    """A failed cell that belongs to no table, because nothing of its data set was ever scored."""
+
+    submission: str
+    task: str
+    dataset: str
+    subject: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Board:
+    """All tables of one kind of data. Real and simulated data never share a board."""
+
+    kind: Kind
+    tables: tuple[Table, ...]
+    lost: tuple[LostCell, ...]

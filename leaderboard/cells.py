@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One record with what a board needs of its statistics: influence values, sums and a voxel histogram."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxelboard.benchmark.errors import DataError, InvalidNumbers
+from voxelboard.benchmark.protocol import ScorePolicy
+from voxelboard.benchmark.records import Record, read_statistics
+from voxelboard.benchmark.statistics.gates import signal_gate
+from voxelboard.benchmark.statistics.influence import unit_influence
+from voxelboard.benchmark.statistics.scores import BlockStatistics, BoolArray, FloatArray, coarsen, noise_corrected
+from voxelboard.leaderboard.board import RoiSums
+
+# 0.02 wide: 40 bins over the r that voxels reach
+HISTOGRAM_EDGES = tuple(round(-1 + 0.02 * index, 2) for index in range(101))
+_ROWS_BY_ROI = ("unique", "raw", "floor")
+_VOXEL_ROWS = ("raw", "floor", "unique")
+# between a headline written from the same sums and its recomputation
+_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A scored cell.
+
+    Attributes
+    ----------
+    rois : ROIs that enter this subject's score (signal gate of the protocol), in order.
+    block_segment : (n_blocks,) test segment of each inference block.
+    influence : row -> (n_blocks, n_rois) influence values of that row's score; the mean over both axes is the score.
+    signal : (n_blocks, n_rois) signal power of all ROIs, the same for all models of a subject.
+    sums : totals of the headline row, of all ROIs.
+    voxels : row -> (n_bins,) voxels by correlation.
+    ceilings : sum and number of the voxel ceilings that are above 0.
+    """
+
+    path: Path
+    record: Record
+    policy: ScorePolicy
+    rois: tuple[str, ...]
+    block_segment: NDArray[np.int64]
+    influence: Mapping[str, FloatArray]
+    signal: FloatArray
+    sums: tuple[RoiSums, ...]
+    voxels: Mapping[str, NDArray[np.int64]]
+    ceilings: tuple[float, int]
+
+    def macro(self, row: str) -> FloatArray:
+        """(n_blocks,) influence values of the mean over ROIs."""
+        values: FloatArray = self.influence[row].mean(axis=1)
+        return values
+
+    def twin(self) -> FloatArray | None:
+        """(n_blocks,) influence values of the mean over the untrained twins, or None."""
+        twins = [
+            self.macro(row) for row in sorted(self.influence) if row.startswith("twin") and row.endswith("_unique")
+        ]
+        return np.mean(twins, axis=0) if twins else None
+
+
+def score_policy(record: Record, path: Path) -> ScorePolicy:
+    """The score's constants as stamped on the record; raises DataError when they are not those of a protocol."""
+    stamped = record.protocol.constants.get("score")
+    names = {field.name for field in fields(ScorePolicy)}
+    if not isinstance(stamped, dict) or set(stamped) != names:
+        raise DataError(
+            f"{path}: protocol.constants.score does not hold {', '.join(sorted(names))}",
+            "the record was written by another version: run its cell with --fresh",
+        )
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in stamped.items()
+    }
+    return ScorePolicy(**values)
+
+
+def read_cell(path: Path, record: Record) -> Cell:
+    """Read the statistics beside a record that has status success; raises DataError when they are not whole."""
+    arrays = read_statistics(path, record)
+    policy = score_policy(record, path)
+    tables = _tables(path, arrays, policy)
+    if "unique" not in tables:
+        raise DataError(f"{path.with_suffix('.npz')} lacks stats__unique", "run its cell with --fresh")
+    joined = {row: coarsen(stats, policy.inference_block_trs) for row, stats in tables.items()}
+    headline = joined["unique"]
+    # the rule of the score: it looks at responses only, so it is the same for every model
+    entering = signal_gate(headline, policy.gate_standard_errors)
+    names = [str(roi) for roi in arrays["rois"]]
+    ceilings = arrays.get("voxel_ceiling", np.zeros(0))
+    above = ceilings[np.isfinite(ceilings) & (ceilings > 0)].astype(np.float64)
+    cell = Cell(
+        path=path,
+        record=record,
+        policy=policy,
+        rois=tuple(name for name, enters in zip(names, entering, strict=True) if enters),
+        block_segment=headline.block_segment,
+        influence=_influence(path, joined, entering),
+        signal=headline.s,
+        sums=_sums(names, headline, entering),
+        voxels={
+            row: np.histogram(np.clip(arrays[f"voxel_r__{row}"], -1, 1), bins=np.array(HISTOGRAM_EDGES))[0]
+            for row in _VOXEL_ROWS
+            if f"voxel_r__{row}" in arrays
+        },
+        ceilings=(float(above.sum()), len(above)),
+    )
+    _check_headline(cell)
+    return cell
+
+
+def _check_headline(cell: Cell) -> None:
+    """Raise DataError when the headline in the record is not the one of the statistics beside it."""
+    stored, found = cell.record.scores["unique"].estimate, [roi.score for roi in cell.sums if roi.score is not None]
+    mean = float(np.mean(found)) if found else None
+    if stored is None or mean is None or abs(stored - mean) > _TOLERANCE:
+        raise DataError(
+            f"{cell.path}: the record says unique {stored}, its statistics give {mean}",
+            "the record was edited or damaged: run its cell with --fresh",
+        )
+
+
+def _influence(path: Path, joined: Mapping[str, BlockStatistics], rois: BoolArray) -> dict[str, FloatArray]:
+    wanted = {row: stats for row, stats in joined.items() if row in _ROWS_BY_ROI or row.endswith("_unique")}
+    try:
+        return {
+            row: unit_influence(replace(t, c=t.c[:, rois], q=t.q[:, rois], s=t.s[:, rois])) for row, t in wanted.items()
+        }
+    except InvalidNumbers as error:
+        raise DataError(f"{path.with_suffix('.npz')}: {error}", "run its cell with --fresh") from error
+
+
+def _tables(path: Path, arrays: Mapping[str, NDArray[Any]], policy: ScorePolicy) -> dict[str, BlockStatistics]:
+    try:
+        n_rois, segments = len(arrays["rois"]), np.asarray(arrays["block_segment"], dtype=np.int64)
+        tables = {}
+        for name in sorted(arrays):
+            if name.startswith("stats__"):
+                c, q, s = np.moveaxis(np.asarray(arrays[name], dtype=np.float64), -1, 0)
+                if c.shape != (len(segments), n_rois):
+                    raise ValueError(
+                        f"{name} has shape {c.shape}, expected {(len(segments), n_rois)} (n_blocks, n_rois)"
+                    )
+                tables[name.removeprefix("stats__")] = BlockStatistics(c, q, s, segments, policy.stored_block_trs)
+    except (KeyError, ValueError, InvalidNumbers) as error:
+        raise DataError(f"{path.with_suffix('.npz')}: {error}", "run its cell with --fresh") from error
+    return tables
+
+
+def _sums(rois: Sequence[str], stats: BlockStatistics, entering: BoolArray) -> tuple[RoiSums, ...]:
+    return tuple(
+        RoiSums(roi, float(c), float(q), float(s), noise_corrected(float(c), float(q), float(s)) if enters else None)
+        for roi, c, q, s, enters in zip(rois, *stats.totals(), entering, strict=True)
+    )

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SVG elements as text. Colours come from classes of the stylesheet, so that dark mode and print work."""
+
+from collections.abc import Iterable
+
+from markupsafe import Markup, escape
+
+
+def coordinate(value: float) -> str:
+    """A pixel coordinate with one decimal at most; the same text on every machine."""
+    text = f"{value:.1f}".removesuffix(".0")
+    return "0" if text in {"-0", "-0.0"} else text
+
+
+def element(name: str, content: str | Markup = "", **attributes: str | float | None) -> Markup:
+    """``<name ...>content</name>``, everything escaped. ``class_`` is ``class``; ``_`` in names becomes ``-``."""
+    parts = [
+        f'{key.rstrip("_").replace("_", "-")}="{escape(value if isinstance(value, str) else coordinate(value))}"'
+        for key, value in attributes.items()
+        if value is not None
+    ]
+    opening = " ".join([name, *parts])
+    # names and keys come from this package; values and content are escaped above and here
+    return Markup(f"<{opening}/>" if content == "" else f"<{opening}>{escape(content)}</{name}>")  # noqa: S704
+
+
+def group(parts: Iterable[str | Markup]) -> Markup:
+    """Elements one after the other."""
+    return Markup("").join(parts)
+
+
+def figure(width: float, height: float, title: str, description: str, body: Markup, class_: str) -> Markup:
+    """An ``<svg>`` with its text alternative: ``<title>`` is its name, ``<desc>`` what a sighted reader would see."""
+    alternative = element("title", title) + (element("desc", description) if description else Markup(""))
+    view = f"0 0 {coordinate(width)} {coordinate(height)}"
+    return element("svg", alternative + body, class_=class_, viewBox=view, width=width, height=height, role="img")
+
+
+def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
+    """A straight line."""
+    return element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_)
+
+
+def label(x: float, y: float, text: str, class_: str = "t") -> Markup:
+    """Text; its anchor comes from the class (``t``, ``t m`` middle, ``t e`` end)."""
+    return element("text", text, x=x, y=y, class_=class_)
+
+
+def polyline(points: Iterable[tuple[float, float]], class_: str) -> Markup:
+    """An open line through points."""
+    return element("polyline", points=_points(points), class_=class_)
+
+
+def polygon(points: Iterable[tuple[float, float]], class_: str) -> Markup:
+    """A closed area."""
+    return element("polygon", points=_points(points), class_=class_)
+
+
+def _points(points: Iterable[tuple[float, float]]) -> str:
+    return " ".join(f"{coordinate(x)},{coordinate(y)}" for x, y in points)

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole board as JSON and CSV."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from voxelboard.benchmark.statistics.intervals import Interval
+from voxelboard.leaderboard.board import Board, Entry, Missing, Row, Score, Table
+from voxelboard.leaderboard.text import csv_cell
+
+SCHEMA_VERSION = 1
+_METRICS = ("normalised", "raw_r", "floor", "floor_r", "joint_r", "twin")
+_COLUMN = (
+    "task",
+    "task_version",
+    "dataset",
+    "dataset_version",
+    "kind",
+    "ceiling_kind",
+    "protocol",
+    "protocol_hash",
+    "track",
+)
+_MODEL = ("row", "submission", "display_name", "revision", "weights", "seed", "loader", "n_parameters")
+_SCORE = ("rank_low", "rank_high", "score", "score_low", "score_high", "score_se", "unit")
+_HEADER = (*_COLUMN, "state", "detail", *_MODEL, "exposure", "verification", "n_subjects", *_SCORE)
+
+
+def board_json(board: Board, pages: Mapping[Entry, str]) -> str:
+    """Canonical JSON: sorted keys, no NaN, 9 decimals."""
+    value = {
+        "schema_version": SCHEMA_VERSION,
+        "kind": board.kind,
+        "tables": [_table(table, pages) for table in board.tables],
+        "lost": [vars(cell) for cell in board.lost],
+    }
+    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=True) + "\n"
+
+
+def board_csv(board: Board) -> str:
+    """One line per row and column; text cells are safe to open in a spreadsheet."""
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\r\n")
+    writer.writerow([*_HEADER, *(f"{name}{end}" for name in _METRICS for end in ("", "_low", "_high")), "ceiling_r"])
+    for table in board.tables:
+        for row in table.rows:
+            writer.writerow([csv_cell(value) for value in _line(table, row)])
+    return stream.getvalue()
+
+
+def _line(table: Table, row: Row) -> list[Any]:
+    column, model, rank = table.column, row.model, row.rank
+    cells: list[Any] = [column.task, column.task_version, column.dataset, column.dataset_version, column.kind]
+    cells += [
+        column.ceiling_kind,
+        column.protocol,
+        column.protocol_hash,
+        column.track,
+        row.state.name,
+        row.state.detail,
+    ]
+    cells += [model.row, row.entry.submission, model.display_name, row.entry.revision, row.entry.weights]
+    cells += [row.entry.seed, model.loader, model.n_parameters, row.exposure, row.verification, len(row.subjects)]
+    cells += [rank.low, rank.high] if rank else ["", ""]
+    headline = row.headline
+    known = isinstance(headline, Interval)
+    cells += [
+        *_three(headline),
+        _round(headline.se) if isinstance(headline, Interval) else "",
+        table.unit if known else "",
+    ]
+    for name in _METRICS:
+        cells += _three(row.metrics[name])
+    return [*cells, "" if isinstance(row.ceiling, Missing) else _round(row.ceiling.mean)]
+
+
+def _three(score: Score) -> list[Any]:
+    if isinstance(score, Missing):
+        return ["", "", ""]
+    return [_round(score.estimate), _round(score.low), _round(score.high)]
+
+
+def _round(value: float) -> float:
+    return round(value, 9) + 0.0
+
+
+def _table(table: Table, pages: Mapping[Entry, str]) -> dict[str, Any]:
+    return {
+        "column": vars(table.column),
+        "unit": table.unit,
+        "scope": table.scope,
+        "scope_note": table.scope_note,
+        "subjects": list(table.subjects),
+        "n_blocks": table.n_blocks,
+        "block_trs": table.block_trs,
+        "n_segments": table.n_segments,
+        "ranked_protocol": table.scored,
+        "smallest_resolvable": _optional(table.smallest_resolvable),
+        "smallest_resolvable_ranked": _optional(table.smallest_resolvable_ranked),
+        "rulers": [{"kind": mark.kind, "label": mark.label, "score": _score(mark.score)} for mark in table.marks],
+        "rows": [_row(row, pages) for row in table.rows],
+    }
+
+
+def _row(row: Row, pages: Mapping[Entry, str]) -> dict[str, Any]:
+    ceiling = row.ceiling
+    return {
+        "submission": row.entry.submission,
+        "revision": row.entry.revision,
+        "weights": row.entry.weights,
+        "seed": row.entry.seed,
+        "row": row.model.row,
+        "display_name": row.model.display_name,
+        "loader": row.model.loader,
+        "n_parameters": row.model.n_parameters,
+        "page": pages[row.entry],
+        "state": {"name": row.state.name, "detail": row.state.detail},
+        "rank": None if row.rank is None else [row.rank.low, row.rank.high],
+        "score": _score(row.headline),
+        "metrics": {name: _score(row.metrics[name]) for name in _METRICS},
+        "ceiling": {"reason": ceiling.reason}
+        if isinstance(ceiling, Missing)
+        else {
+            "kind": ceiling.kind,
+            "mean": _round(ceiling.mean),
+            "low": _round(ceiling.low),
+            "high": _round(ceiling.high),
+        },
+        "beats": [
+            {"baseline": b.baseline, "beaten": b.beaten, "p": _round(b.p), "difference": _score(b.difference)}
+            for b in row.badges
+        ],
+        "subjects": {subject.subject: _score(subject.headline) for subject in row.subjects},
+        "rois": {roi.roi: {"unique": _score(roi.unique), "raw": _score(roi.raw)} for roi in row.rois},
+        "chosen_layers": {profile.roi: list(profile.chosen) for profile in row.profiles},
+        "exposure": row.exposure,
+        "verification": row.verification,
+        "failures": [list(failure) for failure in row.failures],
+        "digests": {record.subject: record.digest for _, record in row.cells},
+    }
+
+
+def _score(score: Score) -> dict[str, Any]:
+    if isinstance(score, Missing):
+        return {"reason": score.reason}
+    return {
+        "estimate": _round(score.estimate),
+        "standard_error": _round(score.se),
+        "low": _round(score.low),
+        "high": _round(score.high),
+        "df": _round(score.df),
+        "n": score.n,
+        "estimator": score.estimator,
+    }
+
+
+def _optional(value: float | None) -> float | None:
+    return None if value is None else _round(value)

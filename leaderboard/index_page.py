@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the index page shows, as plain values for its template."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from voxelboard.benchmark.statistics.intervals import Interval
+from voxelboard.leaderboard.board import Board, Entry, Missing, Row, Table
+from voxelboard.leaderboard.charts import (
+    Axis,
+    Marker,
+    axis_header,
+    interval_bar,
+    layer_sparkline,
+    rank_rail,
+    shared_axis,
+)
+from voxelboard.leaderboard.charts.intervals import BAR_WIDTH
+from voxelboard.leaderboard.charts.svg import element, figure, line
+from voxelboard.leaderboard.rows import TWIN
+from voxelboard.leaderboard.text import number, plain
+
+CEILINGS = {
+    "repeats": "from repeats of the test stimulus",
+    "inter_subject": "from the other subjects’ responses",
+    "none": "none",
+}
+_RULERS = {
+    "voxelboard/oracle": "the features that made the responses",
+    "voxelboard/static": "word vectors without context",
+    "voxelboard/random-word-vectors": "word identity, nothing else",
+    "voxelboard/confounds": "floor, 0 by construction",
+    "voxelboard/context-noise": "smooth noise, must be 0",
+    "voxelboard/constant": "the same vector for each word, must be 0",
+}
+
+
+def index_context(board: Board, pages: Mapping[Entry, str]) -> dict[str, Any]:
+    """Values for ``index.html.j2``; ``pages`` gives the address of each entry's own page."""
+    return {
+        "lead": _lead(board),
+        "tables": [table_view(table, pages, f"board-{index}") for index, table in enumerate(board.tables, start=1)],
+        "lost": board.lost,
+        "corrected": any(table.column.ceiling_kind != "none" for table in board.tables),
+        "protocols": protocol_lines(board.tables),
+    }
+
+
+def table_view(table: Table, pages: Mapping[Entry, str], name: str) -> dict[str, Any]:
+    """One table with its shared axis."""
+    axis, markers = table_axis(table), table_markers(table)
+    rows = [_row_view(row, table, axis, markers, pages, place) for place, row in enumerate(table.rows)]
+    n_ranked, n_unranked = len(table.ranked), len(table.unranked)
+    label = unit_label(table.unit)
+    return {
+        "id": name,
+        "table": table,
+        "heading": plain(table.column.label),
+        "summary": _summary(table),
+        "caption": f"Ranked: {n_ranked}. Not ranked: {n_unranked}. Rulers: {len(table.rulers)}. Brackets and ± are 95 % "
+        "intervals. A dash is a missing number, never a 0.",
+        "facts": _facts(table),
+        "axis": axis_header(axis, markers, label),
+        "unit_label": f"beyond confounds, {label}",
+        "unit_short": label,
+        "raw_unit": label,
+        "ceiling_label": {"repeats": "repeats, r", "inter_subject": "inter-subject, r"}.get(
+            table.column.ceiling_kind, "–"
+        ),
+        "ranked": rows[:n_ranked],
+        "unranked": rows[n_ranked : n_ranked + n_unranked],
+        "rulers": rows[n_ranked + n_unranked :],
+        "key": _key(table),
+    }
+
+
+def unit_label(unit: str) -> str:
+    """A unit as shown: ``H`` or what the record says."""
+    return plain(unit, 30) or "H"
+
+
+def table_axis(table: Table, width: float = BAR_WIDTH) -> Axis:
+    """The axis that all bars of a table share."""
+    scores = [row.headline for row in table.rows if isinstance(row.headline, Interval)]
+    return shared_axis([value for score in scores for value in (score.low, score.high)], width)
+
+
+def table_markers(table: Table) -> list[Marker]:
+    """The rulers drawn through every bar: floor (0 by construction), untrained twins, static vectors, oracle."""
+    marks = [Marker("zero", "floor", 0.0)]
+    return marks + [Marker(mark.kind, mark.label, mark.score.estimate) for mark in table.marks]
+
+
+def protocol_lines(tables: Sequence[Table]) -> list[str]:
+    """One line per protocol."""
+    protocols = {(table.column.protocol, table.column.protocol_hash) for table in tables}
+    return [f"Protocol {plain(name)}, SHA-256 {plain(digest, 64)}" for name, digest in sorted(protocols)]
+
+
+def display_name(row: Row) -> str:
+    """The name that a row is shown with."""
+    return plain(row.model.display_name, 80) or plain(row.entry.submission, 80)
+
+
+def _row_view(
+    row: Row, table: Table, axis: Axis, markers: Sequence[Marker], pages: Mapping[Entry, str], place: int
+) -> dict[str, Any]:
+    name = display_name(row)
+    overview = row.overview
+    texts = [name, row.entry.submission, row.model.loader, row.entry.revision[:12], row.exposure, row.verification]
+    texts += [row.state.name, str(row.model.metadata.get("family", ""))]
+    return {
+        "row": row,
+        "place": place,
+        "name": name,
+        "subtitle": plain(_RULERS.get(row.entry.submission, row.entry.submission), 60),
+        "href": pages[row.entry],
+        "state": state_text(row),
+        "search": " ".join(plain(text, 80) for text in texts).lower(),
+        "revision": plain(row.entry.revision[:8]),
+        "rank_value": row.rank.low if row.rank else "",
+        "rail": rank_rail(row.rank.low, row.rank.high, len(table.ranked)) if row.rank else "",
+        "bar": headline_bar(row, axis, markers),
+        "spark": layer_sparkline(overview.test, overview.chosen[0] if overview.chosen else None) if overview else "",
+        "exposure": {"none": "none known"}.get(row.exposure, row.exposure),
+    }
+
+
+def headline_bar(row: Row, axis: Axis, markers: Sequence[Marker]) -> Markup:
+    """The bar of a row's headline, or nothing where it has none."""
+    score, twin = row.headline, row.metrics["twin"]
+    if isinstance(score, Missing):
+        return Markup("")
+    return interval_bar(
+        axis, score.estimate, score.low, score.high, markers, twin.estimate if isinstance(twin, Interval) else None
+    )
+
+
+def state_text(row: Row) -> str:
+    """What is said under a name; nothing for ranked rows and rulers."""
+    if row.state.name in ("ranked", "ruler"):
+        return ""
+    if row.state.name in ("failed", "invalidated"):
+        return f"{row.state.name}: {plain(row.state.detail, 140)}"
+    return plain(row.state.detail, 140) or row.state.name
+
+
+def _lead(board: Board) -> str:
+    n_models = len({row.entry for table in board.tables for row in table.ranked})
+    where = "a simulated brain whose truth is known" if board.kind == "simulated" else "recorded human brains"
+    models = {0: "No models yet", 1: "One model"}.get(n_models, f"{n_models} models")
+    return (
+        f"{models}, ranked by how well their internal states predict {where} beyond what word rate, length and position "
+        "explain. Every score has its uncertainty; ranks that the data cannot tell apart are shown as such."
+    )
+
+
+def _summary(table: Table) -> str:
+    if not table.scored:
+        return "A replication protocol, for comparison with published numbers: its scores are shown and never ranked."
+    n = len(table.ranked)
+    if not n:
+        return "No model has a score on all subjects yet, so none is ranked."
+    certain = sum(1 for row in table.ranked if row.rank is not None and row.rank.low == row.rank.high)
+    with_twin = [badge for row in table.ranked for badge in row.badges if badge.baseline == TWIN]
+    beaten = sum(1 for badge in with_twin if badge.beaten)
+    parts = [f"{certain} of {n} models have a rank of their own" if n > 1 else "One model is ranked"]
+    if with_twin:
+        parts.append(f"{beaten} of {len(with_twin)} beat their own untrained twin")
+    return "; ".join(parts) + "."
+
+
+def _facts(table: Table) -> list[tuple[str, str, str]]:
+    resolvable = table.smallest_resolvable
+    ranked = table.smallest_resolvable_ranked
+    n_subjects = len(table.subjects)
+    return [
+        ("Subjects", str(n_subjects), plain(", ".join(table.subjects), 60)),
+        ("Test blocks", str(table.n_blocks), f"of {table.block_trs} TRs, {_segments(table.n_segments)}"),
+        ("Intervals generalise to", table.scope, table.scope_note or _what_new(table)),
+        (
+            "Smallest resolvable difference",
+            number(resolvable) if resolvable is not None else "–",
+            f"between two models alone; {number(ranked)} among all"
+            if ranked is not None
+            else "needs two ranked models",
+        ),
+        ("Ceiling", CEILINGS.get(table.column.ceiling_kind, "unknown"), _ceiling_note(table)),
+    ]
+
+
+def _segments(n: int) -> str:
+    return "one story" if n == 1 else f"{n} stories"
+
+
+def _what_new(table: Table) -> str:
+    if not table.scope.startswith("subjects"):
+        return "these subjects as they are"
+    return "new people, new segments of this story" if table.n_segments == 1 else "new people, new stimuli of this kind"
+
+
+def _ceiling_note(table: Table) -> str:
+    for row in (*table.ranked, *table.rulers):
+        if not isinstance(row.ceiling, Missing):
+            ceiling = row.ceiling
+            return f"mean r {number(ceiling.mean)}, {number(ceiling.low)} to {number(ceiling.high)} over subjects"
+    return "scores are correlations, not corrected for noise" if table.column.ceiling_kind == "none" else ""
+
+
+def _key(table: Table) -> list[tuple[Markup, str]]:
+    """Legend of the bars: (symbol, meaning)."""
+
+    def symbol(body: Markup, name: str) -> Markup:
+        return figure(26, 14, name, "", body, "sym")
+
+    dot = element("rect", x=2, y=3, width=22, height=8, rx=4, class_="ci") + element(
+        "circle", cx=13, cy=7, r=3.6, class_="pt"
+    )
+    twin = element("path", d="M13 2.5l4.5 4.5-4.5 4.5-4.5-4.5z", class_="tw")
+    key = [(symbol(dot, "dot"), "score and 95 % interval"), (symbol(twin, "diamond"), "the model’s own untrained twin")]
+    names = {
+        "zero": "floor: what confounds explain, 0 by construction",
+        "static": "static word vectors",
+        "twin": "untrained twins, mean",
+        "ceiling": "oracle: the true features",
+    }
+    lines = ["zero", *(mark.kind for mark in table.marks)]
+    key += [(symbol(line(13, 0, 13, 14, f"r {kind}"), f"{kind} line"), names.get(kind, kind)) for kind in lines]
+    return key

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Subjects' estimates of one row pooled into one score, one layer profile, one histogram."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from scipy import stats as distributions
+
+from voxelboard.benchmark.records import Estimate, LayerProfile
+from voxelboard.benchmark.statistics.intervals import Interval, default_scope, describe_scope
+from voxelboard.benchmark.statistics.scores import FloatArray
+from voxelboard.leaderboard.board import Ceiling, Histogram, Missing, Profile, Score
+from voxelboard.leaderboard.cells import HISTOGRAM_EDGES, Cell
+from voxelboard.leaderboard.charts.layers import LayerLine
+
+
+def as_score(estimate: Estimate | None) -> Score:
+    """A record's estimate of one subject; Missing when it has no number or no interval."""
+    if estimate is None:
+        return Missing("not in the record")
+    if estimate.estimate is None:
+        return Missing(estimate.reason or "no reason given")
+    if estimate.standard_error is None or estimate.low is None or estimate.high is None:
+        return Missing("the record gives no interval")
+    return Interval(
+        estimate=estimate.estimate,
+        se=estimate.standard_error,
+        low=estimate.low,
+        high=estimate.high,
+        df=float(max(estimate.n - 1, 1)),
+        n=estimate.n,
+        estimator=estimate.estimator,
+    )
+
+
+def pool_estimates(estimates: Sequence[Estimate | None]) -> Score:
+    """Mean over subjects of numbers that have no block influence values (correlations), with a cautious interval.
+
+    The subjects heard the same stimulus, so their errors may be shared: the stimulus part of the standard error is the
+    mean of the subjects' (the bound for errors that are wholly shared), to which the variance between subjects is
+    added from five subjects on.
+    """
+    scores = [as_score(estimate) for estimate in estimates]
+    for score in scores:
+        if isinstance(score, Missing):
+            return score
+    held = [score for score in scores if isinstance(score, Interval)]
+    if not held:
+        return Missing("no subject has a score")
+    values, errors = np.array([[score.estimate] for score in held]), np.array([[score.se] for score in held])
+    n_blocks = min(score.n for score in held)
+    half, se, df = _half_width(values, errors, n_blocks)
+    mean = float(values.mean())
+    estimator = f"mean over subjects, shared-error bound, {describe_scope(default_scope(len(held)), len(held))}"
+    return Interval(mean, float(se[0]), mean - float(half[0]), mean + float(half[0]), float(df[0]), n_blocks, estimator)
+
+
+def _half_width(values: FloatArray, errors: FloatArray, n_blocks: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Half widths, standard errors and degrees of freedom of column means; both inputs (n_subjects, n_columns)."""
+    n_subjects = len(values)
+    stimulus = errors.mean(axis=0) ** 2
+    between = np.zeros_like(stimulus)
+    if default_scope(n_subjects) == "subjects+stimuli":
+        between = values.var(axis=0, ddof=1) / n_subjects
+    spread = stimulus**2 / max(n_blocks - 1, 1) + between**2 / max(n_subjects - 1, 1)
+    total = stimulus + between
+    df = np.divide(total**2, spread, out=np.full_like(spread, max(n_blocks - 1, 1)), where=spread > 0)
+    se = np.sqrt(total)
+    half: FloatArray = distributions.t.ppf(0.975, np.maximum(df, 1.0)) * se
+    return half, se, df
+
+
+def pool_ceilings(estimates: Sequence[Estimate | None], kind: str) -> Ceiling | Missing:
+    """Mean and range over subjects."""
+    if kind == "none":
+        return Missing("this data set has no ceiling")
+    values = [estimate.estimate for estimate in estimates if estimate is not None and estimate.estimate is not None]
+    if not values or len(values) < len(estimates):
+        return Missing("not in the records")
+    return Ceiling(kind, float(np.mean(values)), min(values), max(values))
+
+
+def pool_profiles(layers: Sequence[dict[str, LayerProfile]], order: Iterable[str]) -> tuple[Profile, ...]:
+    """One profile per ROI: those of ``order`` first."""
+    listed = {roi for profiles in layers for roi in profiles}
+    rois = [roi for roi in dict.fromkeys(order) if roi in listed]
+    rois += sorted(listed - set(rois))
+    return tuple(_pool_roi(roi, [profiles[roi] for profiles in layers if roi in profiles]) for roi in rois)
+
+
+def _pool_roi(roi: str, listed: Sequence[LayerProfile]) -> Profile:
+    # a subject whose signal in this ROI is below the gate has no test score in any layer
+    profiles = [p for p in listed if any(layer.estimate is not None for layer in p.test)] or listed
+    n_layers = max(len(profile.test) for profile in profiles)
+    chosen = tuple(sorted(layer for profile in profiles for layer in profile.chosen))
+    inner = LayerLine(_means([profile.inner for profile in profiles], n_layers))
+    whole = [
+        layer
+        for layer in range(n_layers)
+        if all(layer < len(p.test) and isinstance(as_score(p.test[layer]), Interval) for p in profiles)
+    ]
+    estimate: list[float | None] = list(
+        _means([tuple(e.estimate for e in profile.test) for profile in profiles], n_layers)
+    )
+    low: list[float | None] = [None] * n_layers
+    high: list[float | None] = [None] * n_layers
+    if whole:
+        values = np.array([[profile.test[layer].estimate for layer in whole] for profile in profiles], dtype=np.float64)
+        errors = np.array(
+            [[profile.test[layer].standard_error for layer in whole] for profile in profiles], dtype=np.float64
+        )
+        half, _, _ = _half_width(values, errors, min(profile.test[whole[0]].n for profile in profiles))
+        for index, layer in enumerate(whole):
+            mean = float(values[:, index].mean())
+            low[layer], high[layer] = mean - float(half[index]), mean + float(half[index])
+    return Profile(roi, inner, LayerLine(tuple(estimate), tuple(low), tuple(high)), chosen)
+
+
+def overview_profile(profiles: Sequence[Profile]) -> Profile | None:
+    """Mean over ROIs, for a sparkline; the chosen layer is the most frequent one, the lower at a tie."""
+    if not profiles:
+        return None
+    n_layers = max(len(profile.test.estimate) for profile in profiles)
+    test = LayerLine(_means([profile.test.estimate for profile in profiles], n_layers))
+    inner = LayerLine(_means([profile.inner.estimate for profile in profiles], n_layers))
+    counted = Counter(layer for profile in profiles for layer in profile.chosen)
+    chosen = min(counted, key=lambda layer: (-counted[layer], layer)) if counted else None
+    return Profile("mean over regions", inner, test, () if chosen is None else (chosen,))
+
+
+def _means(curves: Sequence[Sequence[float | None]], n_layers: int) -> tuple[float | None, ...]:
+    """Mean per layer over the curves, None where one of them has no number: a mean over fewer would mislead."""
+    means: list[float | None] = []
+    for layer in range(n_layers):
+        values = [curve[layer] if layer < len(curve) else None for curve in curves]
+        held = [value for value in values if value is not None]
+        means.append(sum(held) / len(held) if held and len(held) == len(values) else None)
+    return tuple(means)
+
+
+def pool_histogram(cells: Iterable[Cell]) -> Histogram | None:
+    """Voxels of all subjects together; rows that one of the subjects lacks are left out."""
+    listed = list(cells)
+    if not listed:
+        return None
+    rows = [row for row in listed[0].voxels if all(row in cell.voxels for cell in listed)]
+    if not rows:
+        return None
+    counts = {row: tuple(int(n) for n in np.sum([cell.voxels[row] for cell in listed], axis=0)) for row in rows}
+    total, n = (sum(cell.ceilings[i] for cell in listed) for i in (0, 1))
+    return Histogram(HISTOGRAM_EDGES, counts, float(total / n) if n else None)

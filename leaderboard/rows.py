@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One row of a table: its state, scores, badges and everything that its page shows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from voxelboard.benchmark.records import Estimate, ModelStamp, Record
+from voxelboard.benchmark.statistics.intervals import two_way_interval
+from voxelboard.benchmark.statistics.ranking import Badge, baseline_badges
+from voxelboard.benchmark.statistics.scores import FloatArray
+from voxelboard.leaderboard.board import (
+    Column,
+    Entry,
+    Missing,
+    Rank,
+    RoiScore,
+    Row,
+    RulerKind,
+    Score,
+    State,
+    SubjectScore,
+)
+from voxelboard.leaderboard.cells import Cell
+from voxelboard.leaderboard.pooling import (
+    as_score,
+    overview_profile,
+    pool_ceilings,
+    pool_estimates,
+    pool_histogram,
+    pool_profiles,
+)
+
+TWIN = "own untrained twin"
+_RULERS: dict[str, RulerKind] = {
+    "oracle": "ceiling",
+    "cross-subject": "ceiling",
+    "static": "static",
+    "confounds": "floor",
+    "word-rate-length-position": "floor",
+}
+_VERIFICATION = ("self-reported", "schema-verified", "spot-checked", "re-run")
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """An entry with all its records of a column, and the cells among them that have a score."""
+
+    entry: Entry
+    model: ModelStamp
+    records: Mapping[str, tuple[Path, Record]]
+    cells: Mapping[str, Cell]
+
+    @property
+    def key(self) -> str:
+        """Unique text of the entry; breaks ties between equal estimates."""
+        return f"{self.entry.submission} {self.entry.revision} {self.entry.weights} {self.entry.seed}"
+
+    def is_complete(self, subjects: Sequence[str]) -> bool:
+        """Whether all subjects have a whole score and nothing was withdrawn."""
+        whole = all(subject in self.cells and not self.cells[subject].record.partial for subject in subjects)
+        return bool(subjects) and whole and not self.invalidated
+
+    @property
+    def invalidated(self) -> str:
+        """Why the records were withdrawn, or nothing."""
+        return "; ".join(dict.fromkeys(r.invalidated for _, r in self.records.values() if r.invalidated))
+
+
+def ruler_kind(submission: str) -> RulerKind:
+    """What a baseline marks on the axis."""
+    return _RULERS.get(submission.rpartition("/")[2], "other")
+
+
+def failure_reason(record: Record) -> str:
+    """Why a cell has no score."""
+    if record.invalidated:
+        return f"invalidated: {record.invalidated}"
+    if record.error is not None:
+        return f"{record.error.kind}: {record.error.message}"
+    if record.status == "success":
+        headline = record.scores.get("unique")
+        return (headline.reason if headline else None) or "the record holds no headline score"
+    return {"started": "not finished", "cancelled": "cancelled"}.get(record.status, record.status)
+
+
+def headline_table(candidate: Candidate, subjects: Sequence[str], row: str = "unique") -> FloatArray:
+    """(n_subjects, n_blocks) influence values."""
+    return np.stack([candidate.cells[subject].macro(row) for subject in subjects])
+
+
+def twin_table(candidate: Candidate, subjects: Sequence[str]) -> FloatArray | None:
+    """(n_subjects, n_blocks) influence values of the mean over the untrained twins, or None."""
+    twins = [candidate.cells[subject].twin() for subject in subjects]
+    held = [twin for twin in twins if twin is not None]
+    return np.stack(held) if held and len(held) == len(twins) else None
+
+
+def build_row(
+    column: Column, candidate: Candidate, subjects: Sequence[str], rank: Rank | None, baselines: Sequence[Candidate]
+) -> Row:
+    """Everything about one entry in one column; ``baselines`` are complete."""
+    state = _state(candidate, subjects, rank)
+    # A row that is not whole shows what it has: the whole cells, else those scored with --limit.
+    have = [s for s in subjects if s in candidate.cells and not candidate.cells[s].record.partial]
+    have = have or [s for s in candidate.cells if _same_blocks(candidate)]
+    cells = [candidate.cells[subject] for subject in have]
+    if state.name == "invalidated":
+        have, cells = [], []
+    estimates: dict[str, list[Estimate | None]] = {
+        name: [cell.record.scores.get(name) for cell in cells] for name in ("raw_r", "floor_r", "joint_r", "ceiling")
+    }
+    profiles = pool_profiles([cell.record.layers for cell in cells], [roi for cell in cells for roi in cell.rois])
+    return Row(
+        entry=candidate.entry,
+        model=candidate.model,
+        state=state,
+        rank=rank,
+        headline=_score(candidate, have, "unique", _why_nothing(state)),
+        metrics={
+            "normalised": _score(candidate, have, "raw"),
+            "floor": _score(candidate, have, "floor"),
+            "twin": _twin_score(candidate, have),
+            **{name: pool_estimates(estimates[name]) for name in ("raw_r", "floor_r", "joint_r")},
+        },
+        ceiling=pool_ceilings(estimates["ceiling"], column.ceiling_kind),
+        badges=_badges(candidate, subjects, baselines) if rank is not None else (),
+        subjects=tuple(_subject(cell) for cell in cells),
+        rois=_roi_scores(cells),
+        profiles=profiles,
+        overview=overview_profile(profiles),
+        histogram=pool_histogram(cells),
+        exposure=exposure(candidate.model.metadata, column.task),
+        verification=_verification([cell.record for cell in cells]),
+        failures=_failures(candidate, subjects),
+        cells=tuple(candidate.records[subject] for subject in sorted(candidate.records)),
+    )
+
+
+def not_run_row(row: Row) -> Row:
+    """The row of an entry in a column where none of its cells were run."""
+    nothing = Missing("not run")
+    return Row(
+        entry=row.entry,
+        model=row.model,
+        state=State("not run"),
+        rank=None,
+        headline=nothing,
+        metrics=dict.fromkeys(row.metrics, nothing),
+        ceiling=nothing,
+        badges=(),
+        subjects=(),
+        rois=(),
+        profiles=(),
+        overview=None,
+        histogram=None,
+        exposure=row.exposure,
+        verification="",
+        failures=(),
+        cells=(),
+    )
+
+
+def exposure(metadata: Mapping[str, Any], task: str) -> str:
+    """Whether the model may have been trained on the stimulus, as its submitter says: none, likely, yes or unknown."""
+    stated = metadata.get("stimulus_exposure", "unknown")
+    if isinstance(stated, Mapping):
+        stated = stated.get(task, "unknown")
+    return str(stated) if stated in ("none", "likely", "yes") else "unknown"
+
+
+def _state(candidate: Candidate, subjects: Sequence[str], rank: Rank | None) -> State:
+    if candidate.invalidated:
+        return State("invalidated", candidate.invalidated)
+    if candidate.is_complete(subjects):
+        if candidate.model.row == "baseline":
+            return State("ruler")
+        return State("ranked") if rank is not None else State("unranked", "this protocol is not ranked")
+    n_whole = sum(1 for cell in candidate.cells.values() if not cell.record.partial)
+    if n_whole:
+        return State("partial", f"partial {n_whole}/{len(subjects)} subjects, unranked")
+    if candidate.cells:
+        return State("partial", "partial, scored with --limit, unranked")
+    reasons = dict.fromkeys(failure_reason(record) for _, record in candidate.records.values())
+    return State("failed", "; ".join(reasons))
+
+
+def _why_nothing(state: State) -> str:
+    return state.detail if state.name in ("failed", "invalidated") else "no subject has a score"
+
+
+def _same_blocks(candidate: Candidate) -> bool:
+    segments = [cell.block_segment for cell in candidate.cells.values()]
+    return all(np.array_equal(segment, segments[0]) for segment in segments)
+
+
+def _score(candidate: Candidate, subjects: Sequence[str], row: str, reason: str = "not in the records") -> Score:
+    if not subjects or any(row not in candidate.cells[subject].influence for subject in subjects):
+        return Missing(reason)
+    return two_way_interval(headline_table(candidate, subjects, row))
+
+
+def _twin_score(candidate: Candidate, subjects: Sequence[str]) -> Score:
+    if candidate.model.weights != "pretrained":
+        return Missing("has no trained weights, so no untrained twin")
+    table = twin_table(candidate, subjects) if subjects else None
+    return Missing("no untrained twin in the records") if table is None else two_way_interval(table)
+
+
+def _badges(candidate: Candidate, subjects: Sequence[str], baselines: Sequence[Candidate]) -> tuple[Badge, ...]:
+    """Paired tests against the own twin first, then every baseline below the ceiling."""
+    against: dict[str, FloatArray] = {}
+    twin = twin_table(candidate, subjects)
+    if twin is not None:
+        against[TWIN] = twin
+    for baseline in baselines:
+        if ruler_kind(baseline.entry.submission) != "ceiling":
+            against.setdefault(baseline.entry.submission, headline_table(baseline, subjects))
+    return baseline_badges(headline_table(candidate, subjects), against)
+
+
+def _subject(cell: Cell) -> SubjectScore:
+    return SubjectScore(
+        cell.record.subject, as_score(cell.record.scores.get("unique")), cell.path, cell.record, cell.sums
+    )
+
+
+def _roi_scores(cells: Sequence[Cell]) -> tuple[RoiScore, ...]:
+    rois = dict.fromkeys(roi for cell in cells for roi in cell.rois)
+    found = []
+    for roi in rois:
+        having = [cell for cell in cells if roi in cell.rois]
+        unique, raw, floor = (_roi_score(having, roi, row) for row in ("unique", "raw", "floor"))
+        found.append(RoiScore(roi, len(having), unique, raw, floor))
+    return tuple(found)
+
+
+def _roi_score(cells: Sequence[Cell], roi: str, row: str) -> Score:
+    if any(row not in cell.influence for cell in cells):
+        return Missing("not in the records")
+    return two_way_interval(np.stack([cell.influence[row][:, cell.rois.index(roi)] for cell in cells]))
+
+
+def _verification(records: Sequence[Record]) -> str:
+    """The weakest tier among the cells: a row is as verified as its least verified cell."""
+    return min((record.verification for record in records), key=_VERIFICATION.index, default="")
+
+
+def _failures(candidate: Candidate, subjects: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    found = []
+    for subject in sorted({*subjects, *candidate.records}):
+        if subject not in candidate.records:
+            found.append((subject, "not run"))
+        elif subject not in candidate.cells:
+            found.append((subject, failure_reason(candidate.records[subject][1])))
+        elif candidate.cells[subject].record.partial:
+            found.append((subject, "scored with --limit"))
+    return tuple(found)

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``voxelboard list submissions|tasks|data|protocols``."""
+
+import typer
+
+from voxelboard.runners.console import put_json, put_table
+from voxelboard.runners.options import Json
+
+list_app = typer.Typer(help="List submissions, tasks, data sets and protocols.", no_args_is_help=True)
+
+
+@list_app.command()
+def submissions(as_json: Json = False) -> None:
+    """The submissions that come with voxelboard."""
+    from voxelboard.benchmark.submission import list_submissions
+
+    entries = list_submissions()
+    if as_json:
+        put_json([entry.model_dump(mode="json", exclude_none=True) for entry in entries])
+        return
+    rows = [
+        (
+            entry.label,
+            entry.model.loader,
+            (entry.model.revision or entry.model.id or "")[:12],
+            f"{entry.metadata.n_parameters:,}" if entry.metadata.n_parameters else "",
+            entry.metadata.licence,
+            ", ".join(entry.tasks),
+        )
+        for entry in entries
+    ]
+    put_table(("name", "loader", "revision", "parameters", "licence", "tasks"), rows, right=(3,))
+
+
+@list_app.command()
+def tasks(as_json: Json = False) -> None:
+    """The tasks, and the data sets that each can be run on."""
+    from voxelboard.benchmark.readers.cards import list_cards, load_card
+    from voxelboard.benchmark.tasks import TASKS
+
+    data = {task: [name for name in list_cards() if load_card(name).task == task] for task in TASKS}
+    if as_json:
+        put_json([{"task": task, "datasets": names} for task, names in data.items()])
+        return
+    put_table(("task", "data sets"), [(task, ", ".join(names)) for task, names in data.items()])
+
+
+@list_app.command()
+def data(as_json: Json = False) -> None:
+    """The data sets, and which of them are on this machine."""
+    from voxelboard.runners.commands.data import put_datasets
+
+    put_datasets(as_json)
+
+
+@list_app.command()
+def protocols(as_json: Json = False) -> None:
+    """The frozen protocols with their hashes."""
+    from voxelboard.benchmark.protocol import PROTOCOLS
+
+    if as_json:
+        put_json([{"name": p.name, "hash": p.hash, "ranked": p.scored, **p.constants()} for p in PROTOCOLS.values()])
+        return
+    rows = [(p.name, p.hash, "ranked" if p.scored else "for comparison") for p in PROTOCOLS.values()]
+    put_table(("name", "hash", "use"), rows)

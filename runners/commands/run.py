@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``voxelboard run``: plan, score what is missing, show the scores, draw the board."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from voxelboard.benchmark.errors import UserError
+from voxelboard.runners.console import put, put_json, put_table, say
+from voxelboard.runners.options import (
+    DEFAULT_DATA,
+    DEFAULT_OUTPUT,
+    Data,
+    Json,
+    Models,
+    Offline,
+    Output,
+    ProtocolName,
+    Quiet,
+    Subjects,
+    Tasks,
+    Verbose,
+    split_names,
+)
+
+if TYPE_CHECKING:
+    from voxelboard.benchmark.records import Estimate, Record
+    from voxelboard.runners.local import Outcome, RunSettings
+    from voxelboard.runners.plan import Cell, Plan
+
+
+def run(
+    model: Models = None,
+    tasks: Tasks = None,
+    data: Data = DEFAULT_DATA,
+    subjects: Subjects = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit",
+            envvar="VOXELBOARD_LIMIT",
+            min=1,
+            help="Train on only so many stories, for a quick look. Stored apart, marked partial, never ranked.",
+        ),
+    ] = None,
+    output: Output = DEFAULT_OUTPUT,
+    protocol: ProtocolName = "v1",
+    device: Annotated[
+        str, typer.Option("--device", envvar="VOXELBOARD_DEVICE", help="auto, cpu, cuda or cuda:N.")
+    ] = "auto",
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            "--dtype",
+            envvar="VOXELBOARD_DTYPE",
+            help="float32, bfloat16 or float16 instead of the submission's.",
+            show_default=False,
+        ),
+    ] = None,
+    batch_size: Annotated[
+        str, typer.Option("-b", "--batch-size", envvar="VOXELBOARD_BATCH_SIZE", help="Sequences in a pass, or auto.")
+    ] = "auto",
+    fresh: Annotated[
+        bool,
+        typer.Option("--fresh/--resume", envvar="VOXELBOARD_FRESH", help="Run stored cells again, or keep them."),
+    ] = False,
+    offline: Offline = False,
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option(
+            "--trust-remote-code",
+            envvar="VOXELBOARD_TRUST_REMOTE_CODE",
+            help="Run a repository's own Python code, if its submission pins it as well.",
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", envvar="VOXELBOARD_DRY_RUN", help="Only say what would be run.")
+    ] = False,
+    render: Annotated[
+        bool, typer.Option("--render/--no-render", envvar="VOXELBOARD_RENDER", help="Draw the board afterwards.")
+    ] = True,
+    board: Annotated[
+        Path, typer.Option("--board", envvar="VOXELBOARD_BOARD", help="Folder of the board.", file_okay=False)
+    ] = Path("board"),
+    open_board: Annotated[
+        bool, typer.Option("--open", envvar="VOXELBOARD_OPEN", help="Open the board in a browser afterwards.")
+    ] = False,
+    as_json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Score models and rank them. Stored cells are kept, so a run that stopped resumes.
+
+    Without arguments: the demo models on simulated brains, whose true order is known.
+    """
+    from voxelboard.runners.local import execute
+    from voxelboard.runners.planning import plan_run
+    from voxelboard.runners.progress import ConsoleReporter
+    from voxelboard.runners.science import load_science
+
+    settings = _settings(protocol, device, dtype, batch_size, offline, fresh, limit, trust_remote_code)
+    # A folder of its own, beside the other: partial records never take the place of whole ones or meet them on a board.
+    records = output.with_name(f"{output.name}-limit-{limit}") if limit else output
+    names, chosen = split_names(tasks), split_names(subjects)
+    plan = plan_run(
+        model, names, data, chosen, records, settings.protocol, dtype=dtype, partial=limit is not None, fresh=fresh
+    )
+    if not quiet or dry_run:
+        say(plan.summary())
+    if dry_run:
+        _show_plan(plan, as_json)
+        return
+    with ConsoleReporter(quiet=quiet, verbose=verbose) as reporter:
+        try:
+            outcome = execute(plan, load_science(data), settings, reporter)
+        except KeyboardInterrupt:
+            reporter.close()
+            say(f"interrupted: {_count_stored(plan)} of {len(plan.cells)} cells are stored; the same command resumes")
+            raise typer.Exit(130) from None
+    _show_outcome(plan, outcome, as_json)
+    if (render or open_board) and (plan.stored or outcome.stored):
+        _draw(records, board, open_board, quiet)
+    raise typer.Exit(outcome.exit_code(len(plan.stored)))
+
+
+def _settings(
+    protocol: str,
+    device: str,
+    dtype: str | None,
+    batch_size: str,
+    offline: bool,
+    fresh: bool,
+    limit: int | None,
+    allow_remote_code: bool,
+) -> "RunSettings":
+    from voxelboard.benchmark.errors import unknown_name
+    from voxelboard.benchmark.models.spec import DTYPES
+    from voxelboard.benchmark.protocol import load_protocol
+    from voxelboard.runners.local import RunSettings
+
+    if dtype is not None and dtype not in DTYPES:
+        raise unknown_name("--dtype", dtype, DTYPES)
+    if batch_size != "auto" and (not batch_size.isdecimal() or int(batch_size) < 1):
+        raise UserError(f"--batch-size {batch_size!r}; allowed: auto or a number from 1")
+    kind, _, index = device.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (index and not (kind == "cuda" and index.isdecimal())):
+        raise UserError(f"--device {device!r}; allowed: auto, cpu, cuda, cuda:N")
+    return RunSettings(
+        protocol=load_protocol(protocol),
+        device=device,
+        dtype=dtype,
+        batch_size="auto" if batch_size == "auto" else int(batch_size),
+        offline=offline,
+        fresh=fresh,
+        limit=limit,
+        allow_remote_code=allow_remote_code,
+    )
+
+
+def _show_plan(plan: "Plan", as_json: bool) -> None:
+    waiting = {cell.label for cell in plan.to_run}
+    if as_json:
+        cells = [{**_cell_json(cell), "to_run": cell.label in waiting} for cell in plan.cells]
+        put_json({"cells": cells, "stored": len(plan.stored), "to_run": len(plan.to_run)})
+        return
+    rows = [
+        (
+            cell.submission.label,
+            cell.task,
+            cell.dataset,
+            cell.subject,
+            "run" if cell.label in waiting else "stored",
+            cell.note,
+        )
+        for cell in plan.cells
+    ]
+    put_table(("model", "task", "data", "subject", "plan", "why"), rows)
+
+
+def _cell_json(cell: "Cell") -> dict[str, Any]:
+    return {
+        "submission": cell.submission.label,
+        "revision": cell.revision,
+        "task": cell.task,
+        "dataset": cell.dataset,
+        "subject": cell.subject,
+        "record": str(cell.path),
+    }
+
+
+def _count_stored(plan: "Plan") -> int:
+    from voxelboard.benchmark.errors import DataError
+    from voxelboard.benchmark.records import read_record
+
+    stored = 0
+    for cell in plan.cells:
+        try:
+            stored += cell.path.is_file() and read_record(cell.path).status == "success"
+        except DataError:
+            continue  # damaged: it will be run again
+    return stored
+
+
+def _show_outcome(plan: "Plan", outcome: "Outcome", as_json: bool) -> None:
+    from voxelboard.benchmark.records import read_record
+
+    records = [*((cell, read_record(cell.path)) for cell in plan.stored), *outcome.stored]
+    if as_json:
+        cells = [{**_cell_json(cell), "state": "stored", **_headline(record)} for cell, record in records]
+        failures = [
+            {**_cell_json(cell), "state": "failed", "error": kind, "message": message}
+            for cell, kind, message in outcome.failed
+        ]
+        put_json({"cells": [*cells, *failures], "stored": len(records), "failed": len(failures)})
+        return
+    rows = [
+        (cell.submission.label, cell.task, cell.dataset, cell.subject, _number(record.scores.get("unique")))
+        for cell, record in records
+    ]
+    rows += [
+        (cell.submission.label, cell.task, cell.dataset, cell.subject, f"failed ({kind})")
+        for cell, kind, _ in outcome.failed
+    ]
+    put_table(("model", "task", "data", "subject", "unique [95 %]"), rows)
+    failed = f", {len(outcome.failed)} failed" if outcome.failed else ""
+    put(f"{len(records)} of {len(plan.cells)} cells have scores{failed}")
+
+
+def _headline(record: "Record") -> dict[str, Any]:
+    return {
+        "scores": {name: score.model_dump(mode="json") for name, score in record.scores.items()},
+        "partial": record.partial,
+    }
+
+
+def _number(score: "Estimate | None") -> str:
+    if score is None or score.estimate is None:
+        return "-"
+    interval = f" [{score.low:.3f}, {score.high:.3f}]" if score.low is not None and score.high is not None else ""
+    return f"{score.estimate:.3f}{interval}"
+
+
+def _draw(results: Path, board: Path, open_board: bool, quiet: bool) -> None:
+    from voxelboard.runners.commands.render import draw, show
+
+    index = draw(results, board)
+    if not quiet:
+        say(f"the board: {index}")
+    if open_board:
+        show(index)

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The flags that several verbs share. Each has its ``VOXELBOARD_*`` variable."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DEFAULT_DATA = "simulated-narrative"
+DEFAULT_TASK = "narrative"
+
+
+def complete_submission(incomplete: str) -> list[str]:
+    """Names of the shipped submissions, from their file names: completion loads nothing."""
+    from voxelboard._resources import entries_folder
+
+    names = [path.stem.replace("__", "/", 1) for path in sorted(entries_folder().glob("*.yaml"))]
+    return [name for name in ("demo", "all", *names) if name.startswith(incomplete)]
+
+
+def complete_dataset(incomplete: str) -> list[str]:
+    """Names of the data set cards, from their file names."""
+    from voxelboard._resources import cards_folder
+
+    names = {DEFAULT_DATA, *(path.stem for path in cards_folder().glob("*.yaml"))}
+    return [name for name in sorted(names) if name.startswith(incomplete)]
+
+
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-m",
+        "--model",
+        envvar="VOXELBOARD_MODEL",
+        autocompletion=complete_submission,
+        help="A submission by name, a YAML file, a checkpoint folder, `demo` or `all`. May be given several times. "
+        "[default: demo]",
+        show_default=False,
+    ),
+]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-t",
+        "--task",
+        "--tasks",
+        envvar="VOXELBOARD_TASKS",
+        help=f"Task. May be given several times. [default: {DEFAULT_TASK}]",
+        show_default=False,
+    ),
+]
+Data = Annotated[
+    str, typer.Option("--data", envvar="VOXELBOARD_DATA", autocompletion=complete_dataset, help="Data set.")
+]
+Subjects = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--subjects",
+        "--subject",
+        envvar="VOXELBOARD_SUBJECTS",
+        help="Only these subjects, comma-separated or given several times. [default: all]",
+        show_default=False,
+    ),
+]
+Output = Annotated[
+    Path,
+    typer.Option("-o", "--output", envvar="VOXELBOARD_OUTPUT", help="Folder of the records.", file_okay=False),
+]
+ProtocolName = Annotated[
+    str, typer.Option("--protocol", envvar="VOXELBOARD_PROTOCOL", help="Frozen protocol of the measurement.")
+]
+Json = Annotated[bool, typer.Option("--json", envvar="VOXELBOARD_JSON", help="Print the result as JSON.")]
+Verbose = Annotated[
+    bool, typer.Option("-v", "--verbose", envvar="VOXELBOARD_VERBOSE", help="Say more, with tracebacks of failures.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", envvar="VOXELBOARD_QUIET", help="Say nothing but results and errors.")]
+Offline = Annotated[
+    bool, typer.Option("--offline", envvar="VOXELBOARD_OFFLINE", help="Never use the network: what is cached runs.")
+]
+
+DEFAULT_OUTPUT = Path("results")
+
+
+def split_names(values: list[str] | None) -> list[str] | None:
+    """``["a,b", "c"]`` -> ``["a", "b", "c"]``; None and empty stay None."""
+    names = [name.strip() for value in values or [] for name in value.split(",") if name.strip()]
+    return names or None

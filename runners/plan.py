@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which cells a run asks for, and which of them are stored already.
+
+A cell is (submission, task, data set, subject): the unit of planning, execution, resume and failure. Its record is
+its checkpoint: a cell is stored when a successful record of the same protocol, model revision and data set version
+lies where the run would write it.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from voxelboard.benchmark.errors import DataError, UserError, unknown_name
+from voxelboard.benchmark.protocol import Protocol
+from voxelboard.benchmark.records import Record, cell_path, read_record, revision_folder, statistics_path
+from voxelboard.benchmark.revision import resolved_revision
+from voxelboard.benchmark.submission import Submission, check_distinct
+
+CellState = Literal["stored", "failed", "stale", "missing"]
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What a plan needs to know of a data set."""
+
+    name: str
+    version: str
+    kind: Literal["real", "simulated"]
+    subjects: tuple[str, ...]
+    has_static_vectors: bool
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell and where its record belongs.
+
+    Attributes
+    ----------
+    revision : resolved, as the record carries it.
+    state : ``stored``: done. ``failed``: its record holds an error. ``stale``: its record is of another protocol,
+        revision or data set version, or damaged. ``missing``: there is none.
+    note : for all but ``stored`` and ``missing``, why.
+    """
+
+    submission: Submission
+    revision: str
+    task: str
+    task_version: int
+    dataset: str
+    subject: str
+    path: Path
+    state: CellState
+    note: str = ""
+
+    @property
+    def row(self) -> Literal["submission", "baseline"]:
+        return "baseline" if self.submission.is_baseline else "submission"
+
+    @property
+    def label(self) -> str:
+        return f"{self.submission.label} · {self.task} · {self.dataset} · {self.subject}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """The cells of one submission that are to run: its features are extracted once for all of their subjects."""
+
+    submission: Submission
+    revision: str
+    task: str
+    dataset: str
+    cells: tuple[Cell, ...]
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        return tuple(cell.subject for cell in self.cells)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All cells that a run asks for, in the order of execution."""
+
+    cells: tuple[Cell, ...]
+    fresh: bool = False
+
+    @property
+    def stored(self) -> tuple[Cell, ...]:
+        return () if self.fresh else tuple(cell for cell in self.cells if cell.state == "stored")
+
+    @property
+    def to_run(self) -> tuple[Cell, ...]:
+        return self.cells if self.fresh else tuple(cell for cell in self.cells if cell.state != "stored")
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """Cells to run, grouped by submission, task and data set."""
+        groups: dict[tuple[str, str, str], list[Cell]] = {}
+        for cell in self.to_run:
+            groups.setdefault((cell.submission.label, cell.task, cell.dataset), []).append(cell)
+        return tuple(
+            Job(cells[0].submission, cells[0].revision, cells[0].task, cells[0].dataset, tuple(cells))
+            for cells in groups.values()
+        )
+
+    def summary(self) -> str:
+        """The line that a run starts with."""
+        failed = sum(cell.state == "failed" for cell in self.to_run)
+        again = f", {failed} of them failed before" if failed else ""
+        return f"{len(self.stored)}/{len(self.cells)} cells stored, {len(self.to_run)} to run{again}"
+
+
+def make_plan(
+    submissions: Sequence[Submission],
+    task: str,
+    task_version: int,
+    dataset: DatasetFacts,
+    protocol: Protocol,
+    results: Path,
+    *,
+    subjects: Iterable[str] | None = None,
+    dtype: str | None = None,
+    partial: bool = False,
+    fresh: bool = False,
+) -> Plan:
+    """Plan ``submissions`` on one task and data set.
+
+    Parameters
+    ----------
+    submissions : in the order of execution, baselines among them.
+    subjects : default all subjects of the data set.
+    dtype : when given, a record in another precision is stale.
+    partial : whether the run scores on a part of the data; records of the other kind are stale.
+    fresh : run stored cells again.
+
+    Raises
+    ------
+    UserError
+        for an unknown subject, two submissions of one name, a planted model on real data or an entry of the open track.
+    """
+    check_distinct(submissions)
+    chosen = _choose_subjects(dataset, subjects)
+    cells = []
+    for submission in submissions:
+        _check_fits(submission, dataset, task)
+        revision = resolved_revision(submission)
+        folder = revision_folder(revision, submission.weights, submission.seed)
+        for subject in chosen:
+            path = cell_path(results, protocol.name, submission.label, folder, task, dataset.name, subject)
+            expected = Expected(protocol.hash, revision, dataset.version, task_version, dtype, partial)
+            state, note = cell_state(path, expected)
+            cells.append(Cell(submission, revision, task, task_version, dataset.name, subject, path, state, note))
+    return Plan(tuple(cells), fresh)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a record must say to stand for a cell; ``dtype`` None accepts any."""
+
+    protocol_hash: str
+    revision: str
+    dataset_version: str
+    task_version: int
+    dtype: str | None = None
+    partial: bool = False
+
+
+def cell_state(path: Path, expected: Expected) -> tuple[CellState, str]:
+    """The state of the cell whose record belongs at ``path``, and why."""
+    if not path.is_file():
+        return "missing", ""
+    try:
+        record = read_record(path)
+    except DataError as error:
+        return "stale", error.message
+    if record.invalidated:
+        return "stale", f"invalidated: {record.invalidated}"
+    difference = _difference(record, expected)
+    if difference:
+        return "stale", difference
+    if record.status == "error":
+        return "failed", f"{record.error.kind}: {record.error.message}" if record.error else ""
+    if record.status != "success":
+        return "stale", f"status {record.status}"
+    return _check_statistics(path, record)
+
+
+def _check_statistics(path: Path, record: Record) -> tuple[CellState, str]:
+    # A run that is killed between the two files of a second run leaves the old record beside new statistics.
+    try:
+        found = hashlib.sha256(statistics_path(path).read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return "stale", "its statistics are missing"
+    return ("stored", "") if found == record.statistics_sha256 else ("stale", "its statistics are another run's")
+
+
+def _difference(record: Record, expected: Expected) -> str | None:
+    scored = record.status == "success"
+    for what, got, wanted in (
+        ("protocol", record.protocol.hash, expected.protocol_hash),
+        ("model revision", record.model.revision, expected.revision),
+        ("data set version", record.dataset.version if record.dataset else None, expected.dataset_version),
+        ("task version", record.task_version, expected.task_version),
+        ("precision", record.model.dtype if scored else None, expected.dtype),
+    ):
+        if got is not None and wanted is not None and got != wanted:
+            return f"of another {what} ({str(got)[:12]}, not {str(wanted)[:12]})"
+    if scored and record.partial != expected.partial:
+        return "scored on a part of the data" if record.partial else "scored on all of the data"
+    return None
+
+
+def _choose_subjects(dataset: DatasetFacts, subjects: Iterable[str] | None) -> tuple[str, ...]:
+    if subjects is None:
+        return dataset.subjects
+    asked = list(dict.fromkeys(subjects))
+    for subject in asked:
+        if subject not in dataset.subjects:
+            raise unknown_name(f"subject of {dataset.name}", subject, dataset.subjects)
+    return tuple(subject for subject in dataset.subjects if subject in asked)
+
+
+def _check_fits(submission: Submission, dataset: DatasetFacts, task: str) -> None:
+    if submission.model.source == "simulated" and dataset.kind != "simulated":
+        raise UserError(
+            f"{submission.label} is a model with planted truth, which exists for simulated data only, "
+            f"not for {dataset.name}",
+            "name another model with -m, or leave --data out",
+        )
+    if submission.track == "open":
+        raise UserError(
+            f"{submission.label} is on the open track, which protocol v1 does not score", "set `track: fixed`"
+        )
+    if task not in submission.tasks and not submission.is_baseline:
+        raise UserError(
+            f"{submission.label} is not entered for task {task!r}, only for {', '.join(submission.tasks)}",
+            "add the task to `tasks:` of its submission",
+        )

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the flags of ``run`` and ``status`` to a plan."""
+
+from pathlib import Path
+
+from voxelboard.benchmark.protocol import Protocol
+from voxelboard.benchmark.readers.registry import open_dataset
+from voxelboard.benchmark.tasks import load_task
+from voxelboard.runners.options import DEFAULT_TASK
+from voxelboard.runners.plan import Cell, Plan, make_plan
+from voxelboard.runners.selection import facts_of, mandatory_rows, select_submissions
+
+
+def plan_run(
+    models: list[str] | None,
+    tasks: list[str] | None,
+    data: str,
+    subjects: list[str] | None,
+    results: Path,
+    protocol: Protocol,
+    *,
+    dtype: str | None = None,
+    partial: bool = False,
+    fresh: bool = False,
+) -> Plan:
+    """Plan the asked models and the mandatory rows on each task; raises UserError for whatever cannot be run."""
+    facts = facts_of(open_dataset(data))
+    cells: list[Cell] = []
+    for task in [load_task(name) for name in tasks or [DEFAULT_TASK]]:
+        submissions = [*select_submissions(models, facts, task.name), *mandatory_rows(facts)]
+        planned = make_plan(
+            submissions,
+            task.name,
+            task.version,
+            facts,
+            protocol,
+            results,
+            subjects=subjects,
+            dtype=dtype,
+            partial=partial,
+        )
+        cells.extend(planned.cells)
+    return Plan(tuple(cells), fresh)

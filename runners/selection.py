@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From what a user typed to the submissions and the data set that a plan needs."""
+
+from collections.abc import Sequence
+
+from voxelboard.benchmark.errors import UserError
+from voxelboard.benchmark.readers.base import NarrativeData
+from voxelboard.benchmark.submission import Submission, baseline_submissions, list_submissions, load_submission
+from voxelboard.runners.plan import DatasetFacts
+
+DEMO = "demo"
+ALL = "all"
+
+
+def select_submissions(names: Sequence[str] | None, dataset: DatasetFacts, task: str) -> list[Submission]:
+    """The submissions that ``names`` mean, each once, in the order given.
+
+    ``demo`` (also the default) is the set of models with planted truth; ``all`` are the shipped submissions that are
+    entered for the task and exist for this kind of data; others as :func:`load_submission`.
+
+    Raises
+    ------
+    UserError
+        for an unknown name or faulty file, and when nothing is left to run.
+    """
+    chosen: dict[str, Submission] = {}
+    for name in names or [DEMO]:
+        for submission in _expand(name, dataset, task):
+            known = chosen.setdefault(submission.label, submission)
+            if known != submission:
+                raise UserError(f"two submissions are called {submission.label!r}", "give one of them another `name:`")
+    if not chosen:
+        raise UserError(f"none of {', '.join(names or [DEMO])} is entered for {task} on {dataset.name}")
+    return list(chosen.values())
+
+
+def _expand(name: str, dataset: DatasetFacts, task: str) -> list[Submission]:
+    if name not in (DEMO, ALL):
+        return [load_submission(name)]
+    shipped = [entry for entry in list_submissions() if task in entry.tasks]
+    planted = [entry for entry in shipped if entry.model.source == "simulated"]
+    if name == ALL:
+        return shipped if dataset.kind == "simulated" else [entry for entry in shipped if entry not in planted]
+    if dataset.kind != "simulated":
+        raise UserError(
+            f"the demo models have planted truth, which exists for simulated data only, not for {dataset.name}",
+            "name a model with -m",
+        )
+    return sorted(planted, key=lambda entry: entry.label, reverse=True)
+
+
+def mandatory_rows(dataset: DatasetFacts) -> list[Submission]:
+    """The harness' own rows, without which a score on this data set cannot be read."""
+    return baseline_submissions(simulated=dataset.kind == "simulated", static_vectors=dataset.has_static_vectors)
+
+
+def facts_of(data: NarrativeData) -> DatasetFacts:
+    """What a plan needs to know of an opened data set."""
+    return DatasetFacts(data.name, data.version, data.kind, tuple(data.subjects), data.static_vectors is not None)

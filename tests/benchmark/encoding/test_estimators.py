@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+from typing import Any
+
+import numpy as np
+import pytest
+from himalaya.kernel_ridge import KernelRidgeCV
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import Ridge
+from sklearn.metrics import r2_score
+from sklearn.model_selection import PredefinedSplit
+
+from voxelboard.benchmark.encoding.estimators import BandedRidgeCV, FractionalRidgeCV, StoryRidgeCV, story_folds
+from voxelboard.benchmark.encoding.reference import himalaya_backend
+from voxelboard.benchmark.errors import InvalidNumbers, UserError
+
+
+@pytest.fixture(scope="module", params=[20, 150])
+def data(request: pytest.FixtureRequest) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((240, request.param)) + 2
+    stories = np.repeat(["c", "a", "b", "d", "e", "f"], 40)
+    Y = X @ rng.standard_normal((request.param, 30)) / 3 + 3 * rng.standard_normal((240, 30)) + 5
+    return {"X": X[:200], "Y": Y[:200], "groups": stories[:200], "X_test": X[200:], "Y_test": Y[200:]}
+
+
+ESTIMATORS = {
+    "ridge": StoryRidgeCV,
+    "banded": lambda: BandedRidgeCV({"low": range(8), "high": range(8, 20)}, gammas=8),
+    "fractional": FractionalRidgeCV,
+}
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_fit_predict_score(data: dict[str, Any], name: str) -> None:
+    model = clone(ESTIMATORS[name]())
+    with pytest.raises(NotFittedError):
+        model.predict(data["X"])
+    assert model.fit(data["X"], data["Y"], groups=data["groups"]) is model
+    predicted = model.predict(data["X_test"])
+    assert predicted.shape == (40, 30)
+    expected = r2_score(data["Y_test"], predicted, multioutput="raw_values")
+    np.testing.assert_allclose(model.score(data["X_test"], data["Y_test"]), expected, rtol=1e-6)
+    again = clone(model).fit(data["X"], data["Y"], groups=data["groups"])
+    assert again.coef_.tobytes() == model.coef_.tobytes()
+    one = clone(model).fit(data["X"], data["Y"][:, 3], groups=data["groups"])
+    np.testing.assert_allclose(one.predict(data["X_test"]), predicted[:, 3], atol=1e-4)
+
+
+def test_ridge_equals_scikit_learn_with_intercept(data: dict[str, Any]) -> None:
+    model = StoryRidgeCV().fit(data["X"], data["Y"], groups=data["groups"])
+    for v in range(0, 30, 7):
+        oracle = Ridge(alpha=model.alphas_[v]).fit(data["X"], data["Y"][:, v])
+        np.testing.assert_allclose(model.predict(data["X_test"])[:, v], oracle.predict(data["X_test"]), atol=1e-4)
+
+
+def test_ridge_chooses_himalayas_alphas(data: dict[str, Any]) -> None:
+    X, Y = data["X"] - data["X"].mean(0), data["Y"] - data["Y"].mean(0)
+    model = StoryRidgeCV(fit_intercept=False).fit(X, Y, groups=data["groups"])
+    with himalaya_backend("numpy"):
+        splits = PredefinedSplit(story_folds(data["groups"], 5))
+        reference = KernelRidgeCV(alphas=model.alpha_grid_, cv=splits, warn=False).fit(X, Y)
+        predicted = reference.predict(data["X_test"])
+    np.testing.assert_allclose(model.alphas_, reference.best_alphas_, rtol=1e-6)
+    np.testing.assert_allclose(model.predict(data["X_test"]), predicted, atol=1e-4)
+    np.testing.assert_allclose(model.cv_scores_, reference.cv_scores_, rtol=1e-6)
+
+
+def test_banded_weights_leave_columns_of_no_band_alone(data: dict[str, Any]) -> None:
+    model = BandedRidgeCV({"low": [0, 1, 2], "high": [5, 6]}, gammas=5).fit(data["X"], data["Y"], data["groups"])
+    assert model.coef_.shape == (data["X"].shape[1], 30)
+    assert set(np.flatnonzero(np.abs(model.coef_).max(1))) == {0, 1, 2, 5, 6}
+    assert model.cv_scores_.shape == (5, 30)
+    assert model.gammas_.shape == (30, 2)
+
+
+def test_whole_stories_are_left_out_in_order_of_appearance() -> None:
+    groups = np.repeat(["z", "m", "a", "k"], [3, 2, 1, 2])
+    assert story_folds(groups, 3).tolist() == [0, 0, 0, 1, 1, 2, 0, 0]
+    assert story_folds(groups, 9).tolist() == [0, 0, 0, 1, 1, 2, 3, 3]
+
+
+def test_time_alone_does_not_predict_a_story_that_was_left_out() -> None:
+    """A canary: features that only say "when" predict drift inside a story, never in a left-out one."""
+    rng = np.random.default_rng(3)
+    n, stories = 60, np.repeat(np.arange(6), 60)
+    centres = np.arange(360)
+    X = np.exp(-0.5 * ((centres[:, None] - centres[None, ::3]) / 4) ** 2) * (stories[:, None] == stories[None, ::3])
+    drift = np.cumsum(rng.standard_normal((360, 40)), axis=0)
+    for s in range(6):
+        drift[stories == s] -= drift[stories == s].mean(0)
+    model = StoryRidgeCV(fit_intercept=False).fit(X[:300], drift[:300], groups=stories[:300])
+    assert np.abs(model.predict(X[300:])).max() == 0
+    assert n * 6 == len(X)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "match"),
+    [
+        ({"groups": None}, UserError, "groups is missing"),
+        ({"groups": np.zeros(200)}, UserError, "1 stories"),
+        ({"groups": np.zeros(3)}, UserError, "shapes"),
+        ({"X": np.full((200, 3), np.nan)}, InvalidNumbers, "X has NaN"),
+        ({"X": np.zeros(200)}, UserError, "shapes"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused(data: dict[str, Any], change: Any, error: Any, match: str) -> None:
+    arguments = {"X": data["X"], "Y": data["Y"], "groups": data["groups"], **change}
+    with pytest.raises(error, match=match):
+        StoryRidgeCV().fit(**arguments)
+
+
+def test_wrong_columns_bands_and_weights_are_refused(data: dict[str, Any]) -> None:
+    model = StoryRidgeCV().fit(data["X"], data["Y"], groups=data["groups"])
+    with pytest.raises(UserError, match="n_features"):
+        model.predict(data["X"][:, 1:])
+    with pytest.raises(UserError, match="sample weights"):
+        model.score(data["X"], data["Y"], sample_weight=np.ones(200))
+    for bands in ({"a": [0], "b": [0]}, {"a": [999]}, {}):
+        with pytest.raises(UserError, match="disjoint"):
+            BandedRidgeCV(bands).fit(data["X"], data["Y"], groups=data["groups"])

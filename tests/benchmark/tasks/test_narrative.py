@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The narrative task on worlds whose answer is known."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from voxelboard.benchmark.errors import InvalidNumbers, UserError
+from voxelboard.benchmark.protocol import Protocol
+from voxelboard.benchmark.readers.base import Segment, Split
+from voxelboard.benchmark.statistics.ceilings import leave_one_out_isc
+from voxelboard.benchmark.tasks.narrative import CellResult, ModelFeatures, Narrative
+
+World = Any
+CPU = torch.device("cpu")
+
+
+def driving(world: World, q: float = 1.0, seed: int = 0, n_layers: int = 1) -> dict[str, np.ndarray]:
+    """Features that hold a share ``q`` of what drives the voxels, in the last of ``n_layers``."""
+    rng = np.random.default_rng([seed, 5])
+    features = {}
+    for name, true in world.features.items():
+        noise = rng.standard_normal((n_layers, *true.shape))
+        noise[-1] = np.sqrt(q) * true + np.sqrt(1 - q) * noise[-1]
+        features[name] = noise.astype(np.float32)
+    return features
+
+
+def score(
+    world: World,
+    features: Mapping[str, np.ndarray],
+    protocol: Protocol,
+    subjects: tuple[str, ...] = ("s0",),
+    **options: Any,
+) -> dict[str, CellResult]:
+    results = Narrative().run(world, subjects, ModelFeatures(lambda: features), protocol, CPU, **options)
+    return {result.subject: result for result in results}
+
+
+def value(result: CellResult, name: str) -> float:
+    estimate = result.scores[name].estimate
+    assert estimate is not None
+    return estimate
+
+
+def test_the_true_features_score_one_and_their_interval_covers_it(world: Callable[..., World], quick: Protocol) -> None:
+    # B1: an oracle's noise-corrected score is 1.
+    sim = world(noise=0.7)
+    result = score(sim, driving(sim), quick)["s0"]
+    estimate = result.scores["normalised"]
+    assert abs(value(result, "normalised") - 1) < 0.06
+    assert estimate.low is not None and estimate.high is not None
+    assert estimate.low - 0.03 <= 1 <= estimate.high + 0.03
+    assert abs(value(result, "floor")) < 0.15
+
+
+def test_the_projection_costs_a_perfect_model_its_share_of_the_test_rows(
+    world: Callable[..., World], quick: Protocol
+) -> None:
+    # Confounds drive nothing here, but the projector takes a fifth of the directions of a short test story, and with
+    # them a fifth of the power: H_u of the true features is sqrt(1 - share).
+    sim = world(noise=0.7)
+    result = score(sim, driving(sim), quick)["s0"]
+    assert abs(value(result, "unique") - np.sqrt(1 - quick.confounds.max_projection_share)) < 0.06
+
+
+def test_half_of_the_drive_scores_its_root(world: Callable[..., World], quick: Protocol) -> None:
+    # A feature that correlates sqrt(q) with the true one predicts at most a share q of the signal.
+    sim = world(noise=0.5)
+    result = score(sim, driving(sim, q=0.5), quick)["s0"]
+    assert abs(value(result, "normalised") - np.sqrt(0.5)) < 0.08
+
+
+def test_noise_features_score_nothing(world: Callable[..., World], quick: Protocol) -> None:
+    worlds = [world(seed=seed) for seed in range(3)]
+    results = [score(sim, driving(sim, q=0, seed=i), quick, ("s0", "s1")) for i, sim in enumerate(worlds)]
+    scores = [value(cell, "normalised") for cells in results for cell in cells.values()]
+    assert abs(np.mean(scores)) < 0.08
+
+
+def test_the_ceiling_is_that_of_the_planted_signal(world: Callable[..., World], quick: Protocol) -> None:
+    sim = world(noise=1.0)
+    result = score(sim, driving(sim), quick)["s0"]
+    inner = slice(quick.design.trim_trs, -quick.design.trim_trs)
+    power = sim.truth["test"][inner, :8].var(axis=0).mean()
+    planted = np.sqrt(power / (power + 1.0 / 4))  # four repeats of unit noise
+    assert abs(value(result, "ceiling") - planted) < 0.06
+
+
+def test_the_layer_is_chosen_where_the_signal_is(world: Callable[..., World], quick: Protocol) -> None:
+    sim = world()
+    result = score(sim, driving(sim, n_layers=4), quick)["s0"]
+    assert {roi: profile.chosen for roi, profile in result.layers.items()} == {"A": (3,), "B": (3,)}
+    for profile in result.layers.values():
+        assert np.argmax(profile.inner) == 3
+        assert len(profile.test) == 4
+
+
+def test_test_responses_change_nothing_that_is_chosen(world: Callable[..., World], quick: Protocol) -> None:
+    # E5, poison invariance: other test data, same layers, same inner scores, same alphas.
+    sim = world()
+    features = driving(sim, q=0.3, n_layers=3)
+    before = score(sim, features, quick)["s0"]
+    for runs in sim.runs.values():
+        runs["test"] = np.random.default_rng(1).standard_normal(runs["test"].shape).astype(np.float32) * 50
+    after = score(sim, features, quick)["s0"]
+    for roi in ("A", "B"):
+        assert before.layers[roi].chosen == after.layers[roi].chosen
+        assert before.layers[roi].inner == after.layers[roi].inner
+    assert before.checks.alpha_edge_share == after.checks.alpha_edge_share
+    assert before.checks.residual_sd_ratio == after.checks.residual_sd_ratio
+
+
+def test_a_subject_scores_the_same_alone_and_in_company(world: Callable[..., World], quick: Protocol) -> None:
+    sim = world(n_subjects=3)
+    features = driving(sim, q=0.5, n_layers=2)
+    alone = score(sim, features, quick, ("s1",))["s1"]
+    together = score(sim, features, quick, ("s2", "s0", "s1"))["s1"]
+    assert alone.scores == together.scores
+    assert alone.by_roi == together.by_roi
+    for name, array in alone.arrays.items():
+        np.testing.assert_array_equal(array, together.arrays[name])
+
+
+def test_a_test_story_in_the_training_set_trips_the_canary(world: Callable[..., World], quick: Protocol) -> None:
+    sim = world()
+    train, test = sim.split.folds[0]
+    sim.split = Split(((((*train, test[0])), test),))
+    with pytest.raises(InvalidNumbers, match="when a TR happened"):
+        score(sim, driving(sim, q=0.2), quick)
+
+
+def test_confounds_are_taken_out_of_the_headline(world: Callable[..., World], quick: Protocol) -> None:
+    # F1/F5: a brain that follows word rate alone gives raw scores, and no unique ones, to a model that counts words.
+    sim = world(noise=0.5)
+    counts = {
+        name: np.bincount(story.word_trs, minlength=story.n_trs).astype(float) for name, story in sim.stories.items()
+    }
+    for runs in sim.runs.values():
+        for name, run in runs.items():
+            driven = np.concatenate([[0, 0], counts[name][:-2]])
+            run[..., :8] = (driven / counts[name].std())[:, None] + 0.5 * run[..., :8]
+    features = {name: np.stack([c, np.sqrt(c)], axis=1)[None].astype(np.float32) for name, c in counts.items()}
+    result = score(sim, features, quick)["s0"]
+    assert value(result, "normalised") > 0.7
+    assert value(result, "floor") > 0.7
+    assert abs(value(result, "unique")) < 0.1
+    assert value(result, "joint_r") > 0.9 * value(result, "floor_r")
+
+
+def test_single_story_data_are_cut_and_every_segment_is_tested_once(
+    world: Callable[..., World], quick: Protocol
+) -> None:
+    sim = world("inter_subject", noise=0.7, n_subjects=4)
+    pieces = [Segment(name, start, start + 60) for name in ("train0", "train1", "test") for start in (0, 60)]
+    sim.split = Split(tuple((tuple(p for p in pieces if p != left), (left,)) for left in pieces))
+    result = score(sim, driving(sim, n_layers=2), quick)["s0"]
+    assert result.n_test_trs == 6 * 50
+    assert set(result.arrays["block_segment"].tolist()) == set(range(6))
+    assert len(result.layers["A"].chosen) == 6
+    # With identical tuning the shared power is all the signal power, so the true features score one.
+    assert abs(value(result, "normalised") - 1) < 0.15
+
+
+def test_inter_subject_ceiling_is_the_root_of_isc_to_the_mean(world: Callable[..., World], quick: Protocol) -> None:
+    # With n-1 others, ISC^2 = shared/total * shared/(shared + noise/(n-1)); here both factors are planted.
+    sim = world("inter_subject", noise=1.0, n_subjects=5)
+    result = score(sim, driving(sim), quick)["s0"]
+    inner = slice(quick.design.trim_trs, -quick.design.trim_trs)
+    runs = np.stack([run["test"][0, inner, :8] for run in sim.runs.values()])
+    ceiling = value(result, "ceiling")
+    shared = ceiling**2
+    expected = np.sqrt(shared * shared / (shared + (1 - shared) / 4))
+    assert abs(leave_one_out_isc(runs)[0].mean() - expected) < 0.1
+
+
+def test_without_a_ceiling_the_score_is_a_pooled_correlation(world: Callable[..., World], quick: Protocol) -> None:
+    sim = world("none", noise=1.0)
+    result = score(sim, driving(sim), quick)["s0"]
+    assert result.scores["unique"].unit == "pooled r"
+    assert result.scores["ceiling"].estimate is None
+    assert result.scores["ceiling"].reason
+    assert 0.5 < value(result, "normalised") < 0.85  # about sqrt(1/2) of total variance
+
+
+def test_untrained_twins_are_averaged(world: Callable[..., World], quick: Protocol) -> None:
+    sim = world()
+    twins = {seed: (lambda seed=seed: driving(sim, q=0.0, seed=seed)) for seed in range(3)}
+    model = ModelFeatures(lambda: driving(sim), twins)
+    result = next(iter(Narrative().run(sim, ("s0",), model, quick, CPU)))
+    assert {f"stats__twin{seed}_{row}" for seed in range(3) for row in ("raw", "unique")} <= set(result.arrays)
+    assert abs(value(result, "twin_unique")) < 0.1
+    assert result.scores["twin_unique"].estimator.startswith("mean of 3 untrained twins")
+
+
+def test_a_limit_keeps_the_first_training_stories(world: Callable[..., World], quick: Protocol) -> None:
+    sim = world()
+    result = score(sim, driving(sim), quick, n_train_segments=3)["s0"]
+    assert result.n_train_trs == 3 * 110
+
+
+def test_unknown_subject_names_the_nearest(world: Callable[..., World], quick: Protocol) -> None:
+    sim = world()
+    with pytest.raises(UserError, match="Did you mean 's0'"):
+        score(sim, driving(sim), quick, ("s00",))
+
+
+def test_two_training_stories_are_the_least(world: Callable[..., World], quick: Protocol) -> None:
+    sim = world()
+    with pytest.raises(UserError, match="fewer than two training segments"):
+        score(sim, driving(sim), quick, n_train_segments=1)
+
+
+def test_lanczos_is_not_a_scored_protocol() -> None:
+    from voxelboard.benchmark.protocol import LANCZOS, V1
+
+    assert not LANCZOS.scored
+    assert LANCZOS.hash != V1.hash
+    assert replace(V1, seed=1).hash != V1.hash

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``explain``: the printed arithmetic is right, and a score that it does not give is refused."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_science import FakeScience
+
+from voxelboard.benchmark.records import read_record, read_statistics, write_record
+from voxelboard.runners.cli import run_cli
+from voxelboard.runners.explanation import explain_scores
+
+RUN = ["run", "-m", "planted-q0.9", "--data", "simulated-narrative:tiny", "--no-render", "--quiet"]
+
+
+@pytest.fixture
+def results(here: Path, science: FakeScience, capsys: pytest.CaptureFixture[str]) -> Path:
+    assert run_cli(RUN) == 0
+    capsys.readouterr()
+    return here / "results"
+
+
+def records_of(results: Path) -> list[Path]:
+    return sorted(results.glob("v1/voxelboard__planted-q0.9/*/narrative/*/*.json"))
+
+
+def test_the_printed_sums_give_the_printed_scores(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli(["explain", "planted-q0.9"]) == 0
+    out = capsys.readouterr().out
+    lines = re.findall(r"^  (\w+) +(\S+) / sqrt\((\S+) x (\S+)\) = .* = (\S+)$", out, flags=re.MULTILINE)
+    assert len(lines) == 2 * 3
+    for _, c, q, s, score in lines:
+        assert float(c) / (float(q) * float(s)) ** 0.5 == pytest.approx(float(score), abs=2e-5)
+    means = [float(value) for value in re.findall(r"^  mean of 2 regions: .* = (\S+)$", out, flags=re.MULTILINE)]
+    assert means == pytest.approx(np.array([float(line[4]) for line in lines]).reshape(3, 2).mean(axis=1), abs=2e-6)
+    overall = re.search(r"^mean of 3 subjects: .* = (\S+) H$", out, flags=re.MULTILINE)
+    assert overall is not None
+    assert float(overall[1]) == pytest.approx(np.mean(means), abs=2e-6)
+
+
+def test_the_explained_scores_are_the_stored_ones(results: Path) -> None:
+    (explanation,) = explain_scores(results, "voxelboard/planted-q0.9", "narrative")
+    stored = [read_record(path).scores["unique"] for path in records_of(results)]
+    for subject, score in zip(explanation.subjects, stored, strict=True):
+        assert score.estimate is not None
+        assert subject.mean == pytest.approx(score.estimate, rel=1e-12)
+        assert (subject.interval.low, subject.interval.high) == pytest.approx((score.low, score.high), rel=1e-12)
+    assert explanation.interval.estimate == pytest.approx(explanation.mean, rel=1e-12)
+
+
+def test_json_has_every_number(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli(["explain", "planted-q0.9", "--json"]) == 0
+    (explanation,) = json.loads(capsys.readouterr().out)
+    assert set(explanation["subjects"][0]["rois"][0]) == {"roi", "c", "q", "s", "score"}
+
+
+def test_a_region_below_the_gate_does_not_enter(results: Path) -> None:
+    path = records_of(results)[0]
+    record = read_record(path)
+    arrays = read_statistics(path, record)
+    table = arrays["stats__unique"].copy()
+    table[:, 1, 2] = np.where(np.arange(len(table)) % 6 < 3, 10.0, -9.9)  # positive in sum, but not reliably
+    table[:, 1, :2] = 100.0
+    kept = table[:, 0].sum(axis=0)
+    score = record.scores["unique"].model_copy(update={"estimate": float(kept[0] / np.sqrt(kept[1] * kept[2]))})
+    write_record(path, record.model_copy(update={"scores": {"unique": score}}), {**arrays, "stats__unique": table})
+    (explanation,) = explain_scores(results, "planted-q0.9", "narrative")
+    assert [roi.score is None for roi in explanation.subjects[0].rois] == [False, True]
+    assert explanation.subjects[0].mean == pytest.approx(score.estimate, rel=1e-12)
+
+
+def test_an_edited_score_is_found(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = records_of(results)[1]
+    record = read_record(path)
+    score = record.scores["unique"].model_copy(update={"estimate": 0.9})
+    write_record(path, record.model_copy(update={"scores": {"unique": score}}))
+    assert run_cli(["explain", "planted-q0.9"]) == 2
+    assert "the record says unique 0.9, its statistics give" in capsys.readouterr().err
+
+
+def test_who_has_no_scores_is_told(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli(["explain", "planted-q0.8"]) == 2
+    assert "unknown model with records 'planted-q0.8'" in capsys.readouterr().err
+    assert run_cli(["explain", "planted-q0.9", "--data", "alice2016"]) == 2
+    assert "has no scores for narrative on alice2016" in capsys.readouterr().err
