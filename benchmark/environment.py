@@ -68,7 +68,9 @@ def _git_state() -> tuple[str | None, bool | None]:
     quiet = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
     try:
         commit, status = (
-            subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, env=quiet, timeout=10)
+            subprocess.run(
+                ["git", "-C", str(root), *arguments], capture_output=True, text=True, env=quiet, timeout=10, check=False
+            )
             for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
         )
     except (OSError, subprocess.TimeoutExpired):

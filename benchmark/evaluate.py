@@ -110,9 +110,7 @@ def measure(
         progress("model", 0, 0)
         sources = open_sources(submission, data, settings, store, device, progress)
     model = ModelFeatures(sources.features, sources.twins)
-    results = task.run(
-        data, wanted, model, protocol, device, n_train_segments=settings.limit, progress=progress
-    )
+    results = task.run(data, wanted, model, protocol, device, n_train_segments=settings.limit, progress=progress)
     with stopwatch.stage("features, encoding and scores"):
         cells = list(results)
     with stopwatch.stage("receipt"):

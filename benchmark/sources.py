@@ -4,6 +4,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -18,6 +19,7 @@ from voxelboard.benchmark.models.base import ModelIdentity, WordModel
 from voxelboard.benchmark.models.baselines import baseline_model
 from voxelboard.benchmark.models.load import load_model
 from voxelboard.benchmark.models.simulated import OracleModel, planted_model
+from voxelboard.benchmark.models.transformer import TransformerModel
 from voxelboard.benchmark.protocol import Protocol as Measurement
 from voxelboard.benchmark.protocol import hash_json
 from voxelboard.benchmark.readers.base import NarrativeData
@@ -103,7 +105,7 @@ def open_sources(
         n_layers=model.n_layers,
         n_features=model.n_features,
         features=features,
-        twins={seed: (lambda seed=seed: twin(seed)) for seed in seeds},
+        twins={seed: partial(twin, seed) for seed in seeds},
         receipt=lambda: _receipt(submission, model, data, settings, device),
     )
 
@@ -157,11 +159,11 @@ def _receipt(
     settings: SourceSettings,
     device: torch.device,
 ) -> dict[str, Any]:
-    """Read a fixed share of the words again, alone and in float32, and compare.
+    """Read a fixed share of the words again, one text at a time and in float32, and count shortened contexts.
 
     The deviation is the largest over words, features and layers, in units of the layer's SD.
     """
-    if submission.model.source not in ("hf", "local") or submission.model.loader == "static":
+    if not isinstance(model, TransformerModel):
         return {}
     exact = load_model(
         model_spec(submission),
@@ -171,18 +173,21 @@ def _receipt(
         offline=settings.offline,
         allow_remote_code=settings.allow_remote_code,
     )
-    n_wanted = RECEIPT_SHARE * sum(story.n_words for story in data.stories.values())
+    context = settings.protocol.context
+    stories = data.stories.values()
+    n_words = sum(story.n_words for story in stories)
+    n_wanted = RECEIPT_SHARE * n_words
     worst, n_read = 0.0, 0
-    for story in data.stories.values():
+    for story in stories:
         if n_read >= n_wanted:
             break
         part = first_words(story, RECEIPT_WORDS)
-        context = settings.protocol.context
         asked, again = model.states(part, context), exact.states(part, context)
         spread = again.std(axis=(1, 2), keepdims=True)
         worst = max(worst, float((np.abs(asked - again) / np.where(spread > 0, spread, 1.0)).max()))
         n_read += part.n_words
-    return {"receipt_max_deviation": worst, "receipt_words": n_read}
+    shortened = sum(model.count_shortened(story, context) for story in stories) / n_words
+    return {"receipt_max_deviation": worst, "receipt_words": n_read, "context_shortened": shortened}
 
 
 def first_words(story: Story, n_words: int) -> Story:

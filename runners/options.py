@@ -77,8 +77,52 @@ Quiet = Annotated[bool, typer.Option("--quiet", envvar="VOXELBOARD_QUIET", help=
 Offline = Annotated[
     bool, typer.Option("--offline", envvar="VOXELBOARD_OFFLINE", help="Never use the network: what is cached runs.")
 ]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        "--limit",
+        envvar="VOXELBOARD_LIMIT",
+        min=1,
+        help="Train on only so many stories, for a quick look. Stored apart, marked partial, never ranked.",
+    ),
+]
+Device = Annotated[str, typer.Option("--device", envvar="VOXELBOARD_DEVICE", help="auto, cpu, cuda or cuda:N.")]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype",
+        envvar="VOXELBOARD_DTYPE",
+        help="float32, bfloat16 or float16 instead of the submission's.",
+        show_default=False,
+    ),
+]
+BatchSize = Annotated[
+    str, typer.Option("-b", "--batch-size", envvar="VOXELBOARD_BATCH_SIZE", help="Sequences in a pass, or auto.")
+]
+Fresh = Annotated[
+    bool, typer.Option("--fresh/--resume", envvar="VOXELBOARD_FRESH", help="Run stored cells again, or keep them.")
+]
+TrustRemoteCode = Annotated[
+    bool,
+    typer.Option(
+        "--trust-remote-code",
+        envvar="VOXELBOARD_TRUST_REMOTE_CODE",
+        help="Run a repository's own Python code, if its submission pins it as well.",
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", envvar="VOXELBOARD_DRY_RUN", help="Only say what would be run.")]
+Render = Annotated[
+    bool, typer.Option("--render/--no-render", envvar="VOXELBOARD_RENDER", help="Draw the board afterwards.")
+]
+Board = Annotated[
+    Path, typer.Option("--board", envvar="VOXELBOARD_BOARD", help="Folder of the board.", file_okay=False)
+]
+OpenBoard = Annotated[
+    bool, typer.Option("--open", envvar="VOXELBOARD_OPEN", help="Open the board in a browser afterwards.")
+]
 
 DEFAULT_OUTPUT = Path("results")
+DEFAULT_BOARD = Path("board")
 
 
 def split_names(values: list[str] | None) -> list[str] | None:

@@ -98,7 +98,8 @@ def nested_ridge(
     index = torch.as_tensor(order, device=where)
     gram = problem.train.double()[index][:, index]
     pairs = list(_pairs(slices, groups, where))
-    c, q, y2 = _pair_statistics(gram, pairs, slices, stream, grid, groups, centred=selection == "correlation")
+    inverses = _Inverses(gram, len(grid))
+    c, q, y2 = _pair_statistics(inverses, pairs, slices, stream, grid, groups, centred=selection == "correlation")
     choices = []
     for o, rows in enumerate(slices):
         used = [j for j in range(int(groups.max()) + 1) if any(groups[i] == j for i in range(len(slices)) if i != o)]
@@ -108,10 +109,25 @@ def nested_ridge(
         choices.append((choice.index, inner_statistics(*parts, choice.held_out)))
     alpha_index = np.stack([index for index, _ in choices])
     predictions = np.empty((len(order), stream.n_targets), dtype=np.float32)
-    _predict_outer(gram, slices, stream, grid, alpha_index, predictions)
+    _predict_outer(inverses, slices, stream, grid, alpha_index, predictions)
     in_order = np.empty_like(predictions)
     in_order[order] = predictions
     return NestedFit(in_order, outer_ids, alpha_index, grid, tuple(inner for _, inner in choices))
+
+
+class _Inverses:
+    """(K + alpha I)^-1 of each alpha, kept where all of them fit the memory bound, computed again where not."""
+
+    def __init__(self, gram: torch.Tensor, n_alphas: int) -> None:
+        self.gram = gram
+        self.kept: dict[float, torch.Tensor | None] | None = {} if n_alphas * gram.nbytes <= OPERATOR_BYTES else None
+
+    def __getitem__(self, alpha: float) -> torch.Tensor | None:
+        if self.kept is None:
+            return invert_shifted(self.gram, alpha)
+        if alpha not in self.kept:
+            self.kept[alpha] = invert_shifted(self.gram, alpha)
+        return self.kept[alpha]
 
 
 def _group_of_each_fold(inner: NDArray[np.integer], order: NDArray[np.intp], slices: list[slice]) -> NDArray[np.intp]:
@@ -182,7 +198,7 @@ def _product(operator: torch.Tensor, kept: list[slice], block: torch.Tensor) -> 
 
 
 def _pair_statistics(
-    gram: torch.Tensor,
+    inverses: "_Inverses",
     pairs: list[_Pair],
     slices: list[slice],
     stream: TargetStream,
@@ -196,7 +212,7 @@ def _pair_statistics(
     c, y2 = np.zeros((len(grid), *shape), dtype=np.float32), np.zeros(shape)
     q = np.zeros_like(c)
     for a, alpha in enumerate(grid.tolist()):
-        inverse = invert_shifted(gram, alpha)
+        inverse, gram = inverses[alpha], inverses.gram
         for chunk in _chunks(pairs, len(gram)):
             operators = [_leave_out(inverse, gram, alpha, pair.left_out, pair.kept) for pair in chunk]
             for targets, block in stream.all_targets():
@@ -242,16 +258,18 @@ def _scores(
 
 
 def _predict_outer(
-    gram: torch.Tensor,
+    inverses: "_Inverses",
     slices: list[slice],
     stream: TargetStream,
     grid: NDArray[np.float64],
     alpha_index: NDArray[np.intp],
     predictions: NDArray[np.float32],
 ) -> None:
-    """Fill (n_trs, n_targets): each outer fold from all others at the chosen alphas, one more inverse per alpha."""
+    """Fill (n_trs, n_targets): each outer fold from all others at the chosen alphas."""
     for a, alpha in enumerate(grid.tolist()):
-        inverse = invert_shifted(gram, alpha) if (alpha_index == a).any() else None
+        if not (alpha_index == a).any():
+            continue
+        inverse, gram = inverses[alpha], inverses.gram
         for o, rows in enumerate(slices):
             mine = np.flatnonzero(alpha_index[o] == a)
             if len(mine) == 0:

@@ -72,6 +72,10 @@ class TransformerModel:
         """Share of the last story's words that saw less context than the policy says; 0 before the first story."""
         return 0.0 if self.report is None else self.report.context_shortened
 
+    def count_shortened(self, story: Story, context: ContextPolicy) -> int:
+        """Words that see less context than the policy says, because the model's input is shorter; reads no weights."""
+        return self._plan(story, context, self._tokenizer, self.identity.max_tokens).n_shortened
+
     def states(self, story: Story, context: ContextPolicy, progress: Progress | None = None) -> NDArray[np.float32]:
         """(n_layers, n_words, n_features) float32 on the host; word ``i`` saw the words ``chunk_start(i) .. i``.
 

@@ -16,13 +16,13 @@ from voxelboard.benchmark.protocol import Protocol
 from voxelboard.benchmark.stimuli.stories import Story
 from voxelboard.benchmark.tasks.encode import common_tr, replace_delays, segmented
 from voxelboard.benchmark.tasks.preparation import Cohort
-from voxelboard.benchmark.tasks.scoring import TestResponses, correlation_influence
+from voxelboard.benchmark.tasks.scoring import HeldOutResponses, correlation_influence
 
 FloatArray = NDArray[np.float64]
 
 
 def time_only_features(stories: Mapping[str, Story], sigma_trs: float) -> dict[str, FloatArray]:
-    """story -> (n_trs, n_trs of all stories): the identity of each TR, smoothed in time with a Gaussian."""
+    """Story -> (n_trs, n_trs of all stories): the identity of each TR, smoothed in time with a Gaussian."""
     total = sum(story.n_trs for story in stories.values())
     features, first = {}, 0
     for name, story in stories.items():
@@ -76,7 +76,7 @@ def check_time_only(scores: Mapping[str, tuple[float, float]], protocol: Protoco
     return max(score for score, _ in scores.values())
 
 
-def check_noise_brain(test: TestResponses, predictions: NDArray[np.float32], protocol: Protocol) -> float:
+def check_noise_brain(test: HeldOutResponses, predictions: NDArray[np.float32], protocol: Protocol) -> float:
     """Mean r of a model's predictions on a brain of noise; ``predictions`` (n_test_rows, n_noise_voxels).
 
     Raises

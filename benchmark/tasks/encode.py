@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Encoding of a cohort by one model: every layer, raw and confound-free, the layer chosen inside the training data."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -51,9 +51,10 @@ class Encoding:
     predictions : row -> one (n_test_rows, n_voxels) float32 array a fold; rows raw, unique, joint.
     chosen : row -> (subject, ROI) -> the chosen layer of each fold.
     inner : row -> (subject, ROI) -> (n_folds, n_layers) pooled inner correlation at fold-held-out alphas.
-    by_layer : (fold, layer) unique predictions are handed to ``each_layer`` and not kept.
-    sd_ratio : largest test / training SD of confound-free features over the folds, at the middle layer.
-    edge_share : share of voxels whose alpha lies at an end of the grid, raw row, mean over folds and layers.
+    sd_ratios : test over training SD of the confound-free features, for each fold and layer.
+    edge_shares : share of voxels whose alpha lies at an end of the grid, raw row, for each fold and layer.
+
+    Predictions of layers that were not chosen are handed to ``each_layer`` and not kept.
     """
 
     predictions: dict[str, list[Float32Array]] = field(default_factory=lambda: {row: [] for row in (*ROWS, "joint")})
@@ -72,8 +73,9 @@ LayerSink = Callable[[int, int, Float32Array], None]
 def segmented(features: Mapping[str, NDArray[np.floating]], protocol: Protocol, tr: float) -> SegmentedDesign:
     """The protocol's design of one feature space; ``features`` is story -> (n_trs, n_features), undelayed."""
     policy = protocol.design
+    by_story = dict[Hashable, NDArray[np.floating]](features.items())
     return SegmentedDesign(
-        features=dict(features),
+        features=by_story,
         delays=policy.delays_trs,
         trim=policy.trim_trs,
         tr=tr,

@@ -17,17 +17,18 @@ from numpy.typing import NDArray
 from voxelboard.benchmark.protocol import Protocol
 from voxelboard.benchmark.readers.base import NarrativeData
 from voxelboard.benchmark.records import Checks, Estimate, LayerProfile
-from voxelboard.benchmark.statistics.scores import BlockStatistics
+from voxelboard.benchmark.statistics.scores import BlockStatistics, concatenate
 from voxelboard.benchmark.tasks.canaries import check_noise_brain, check_time_only, time_only_predictions
 from voxelboard.benchmark.tasks.encode import ConfoundFold, Encoding, Features, encode, fit_confounds
 from voxelboard.benchmark.tasks.preparation import NOISE_BRAIN, Cohort, cohorts
 from voxelboard.benchmark.tasks.scoring import (
     UNITS,
-    TestResponses,
+    HeldOutResponses,
     by_roi,
     by_voxel,
     ceiling_estimates,
     correlation_influence,
+    equalise,
     roi_influence,
     roi_statistics,
     summarise,
@@ -120,15 +121,20 @@ def _score_cohort(
     progress: StageProgress,
 ) -> Iterator[CellResult]:
     """Encode a cohort, watch the canaries, and score each wanted subject."""
-    tests = {subject: test_responses(data, cohort, subject) for subject in wanted}
+    tests = {subject: held_out_responses(data, cohort, subject) for subject in wanted}
     progress("canaries", 0, 0)
     oasm = _oasm(data, cohort, tests, protocol, device)
     progress("confounds", 0, 0)
     confounds = fit_confounds(data.stories, cohort, protocol, device)
-    by_layer: dict[int, list[Float32Array]] = {}
+    profiles: dict[str, dict[int, list[BlockStatistics]]] = {subject: {} for subject in wanted}
 
     def keep(fold: int, layer: int, predictions: Float32Array) -> None:
-        by_layer.setdefault(layer, []).append(predictions)
+        # Pooled at once: the predictions of all layers together would not fit in memory.
+        for subject, profile in profiles.items():
+            test = held_out_responses(data, cohort, subject, (fold,))
+            (own,) = _of(cohort, subject, [predictions])
+            scaled = own if len(cohort.folds) == 1 else equalise(own, test.rois)
+            profile.setdefault(layer, []).append(roi_statistics(scaled, test, protocol.score))
 
     def layer_progress(done: int, total: int) -> None:
         progress("layers", done, total)
@@ -143,28 +149,37 @@ def _score_cohort(
     checks = _checks(encoding, oasm, noise, protocol)
     for subject in wanted:
         progress(f"scores of {subject}", 0, 0)
-        yield _score_subject(cohort, subject, tests[subject], confounds, encoding, by_layer, encoded_twins, checks, protocol)
+        yield _score_subject(
+            cohort, subject, tests[subject], confounds, encoding, profiles[subject], encoded_twins, checks, protocol
+        )
 
 
-def test_responses(data: NarrativeData, cohort: Cohort, subject: str) -> TestResponses:
-    """The test responses of a subject over all folds, with the mean of the other subjects where that is the ceiling."""
-    segments = tuple(run for fold in cohort.folds for run in fold.test_responses[subject])
+def held_out_responses(
+    data: NarrativeData, cohort: Cohort, subject: str, fold_numbers: Sequence[int] | None = None
+) -> HeldOutResponses:
+    """The test responses of a subject, with the mean of the other subjects where that is the ceiling; default all folds."""
+    folds = [cohort.folds[f] for f in (range(len(cohort.folds)) if fold_numbers is None else fold_numbers)]
+    segments = tuple(run for fold in folds for run in fold.test_responses[subject])
     others = None
     if data.ceiling_kind == "inter_subject":
         rest = [other for other in cohort.subjects if other != subject]
         others = tuple(
-            np.mean([fold.test_responses[other][i].mean(axis=0) for other in rest], axis=0, dtype=np.float64).astype(
-                np.float32
-            )
-            for fold in cohort.folds
+            _mean_response([fold.test_responses[other][i] for other in rest])
+            for fold in folds
             for i in range(len(fold.test))
         )
-    return TestResponses(segments, others, cohort.rois[subject], tuple(data.scored_rois), data.ceiling_kind)
+    return HeldOutResponses(segments, others, cohort.rois[subject], tuple(data.scored_rois), data.ceiling_kind)
 
 
-def _noise_test(cohort: Cohort) -> TestResponses:
+def _mean_response(runs: Sequence[Float32Array]) -> Float32Array:
+    """(n_rows, n_voxels) mean over subjects of the mean over repeats; each run is (n_repeats, n_rows, n_voxels)."""
+    mean: Float32Array = np.mean([run.mean(axis=0, dtype=np.float64) for run in runs], axis=0).astype(np.float32)
+    return mean
+
+
+def _noise_test(cohort: Cohort) -> HeldOutResponses:
     segments = tuple(run for fold in cohort.folds for run in fold.test_responses[NOISE_BRAIN])
-    return TestResponses(segments, None, cohort.rois[NOISE_BRAIN], (NOISE_BRAIN,), "none")
+    return HeldOutResponses(segments, None, cohort.rois[NOISE_BRAIN], (NOISE_BRAIN,), "none")
 
 
 def _of(cohort: Cohort, subject: str, folds: Sequence[Float32Array]) -> list[Float32Array]:
@@ -175,7 +190,7 @@ def _of(cohort: Cohort, subject: str, folds: Sequence[Float32Array]) -> list[Flo
 def _oasm(
     data: NarrativeData,
     cohort: Cohort,
-    tests: Mapping[str, TestResponses],
+    tests: Mapping[str, HeldOutResponses],
     protocol: Protocol,
     device: torch.device,
 ) -> float:
@@ -183,7 +198,9 @@ def _oasm(
     scores = {}
     for subject, test in tests.items():
         stats = roi_statistics(by_roi(_of(cohort, subject, predictions), test.rois), test, protocol.score)
-        overall, _ = summarise(roi_influence(stats, protocol.score), test.scored, "OASM", "H", protocol.score.confidence)
+        overall, _ = summarise(
+            roi_influence(stats, protocol.score), test.scored, "OASM", "H", protocol.score.confidence
+        )
         scores[subject] = (overall.estimate or 0.0, overall.low or 0.0)
     return check_time_only(scores, protocol)
 
@@ -195,19 +212,19 @@ def _checks(encoding: Encoding, oasm: float, noise: float, protocol: Protocol) -
     edges = float(np.mean(encoding.edge_shares))
     alarms = []
     if worst is not None and not low <= worst <= high:
-        alarms.append(f"confound-free features have {worst:.2f} times the training SD on test data (allowed {low}-{high})")
-    return Checks(
-        oasm=oasm, noise_brain=noise, residual_sd_ratio=worst, alpha_edge_share=edges, alarms=tuple(alarms)
-    )
+        alarms.append(
+            f"confound-free features have {worst:.2f} times the training SD on test data (allowed {low}-{high})"
+        )
+    return Checks(oasm=oasm, noise_brain=noise, residual_sd_ratio=worst, alpha_edge_share=edges, alarms=tuple(alarms))
 
 
 def _score_subject(
     cohort: Cohort,
     subject: str,
-    test: TestResponses,
+    test: HeldOutResponses,
     confounds: tuple[ConfoundFold, ...],
     encoding: Encoding,
-    by_layer: Mapping[int, Sequence[Float32Array]],
+    profile: Mapping[int, Sequence[BlockStatistics]],
     twins: Mapping[int, Encoding],
     checks: Checks,
     protocol: Protocol,
@@ -219,7 +236,6 @@ def _score_subject(
             predictions[f"twin{seed}_{row}"] = _of(cohort, subject, twin.predictions[row])
     stats = {row: roi_statistics(by_roi(folds, test.rois), test, protocol.score) for row, folds in predictions.items()}
     scores, roi_scores, voxels = _estimates(predictions, stats, test, list(twins), protocol)
-    profile = {layer: by_roi(_of(cohort, subject, folds), test.rois) for layer, folds in by_layer.items()}
     arrays = _arrays(stats, test, voxels)
     return CellResult(
         subject=subject,
@@ -238,7 +254,7 @@ def _score_subject(
 def _estimates(
     predictions: Mapping[str, Sequence[Float32Array]],
     stats: Mapping[str, BlockStatistics],
-    test: TestResponses,
+    test: HeldOutResponses,
     twin_seeds: Sequence[int],
     protocol: Protocol,
 ) -> tuple[dict[str, Estimate], dict[str, dict[str, Estimate]], dict[str, Float32Array]]:
@@ -273,14 +289,18 @@ def _estimates(
 
 
 def _layers(
-    subject: str, test: TestResponses, encoding: Encoding, profile: Mapping[int, Float32Array], protocol: Protocol
+    subject: str,
+    test: HeldOutResponses,
+    encoding: Encoding,
+    profile: Mapping[int, Sequence[BlockStatistics]],
+    protocol: Protocol,
 ) -> dict[str, LayerProfile]:
     """The profile of each scored ROI: inner score and, never used to choose, the test score of every layer."""
     policy = protocol.score
     estimator = f"H_u of one layer, {policy.inference_block_trs}-TR block influence, t"
     tested = [
         summarise(
-            roi_influence(roi_statistics(profile[layer], test, policy), policy),
+            roi_influence(concatenate(profile[layer]), policy),
             test.scored,
             estimator,
             UNITS[test.kind],
@@ -298,9 +318,7 @@ def _layers(
     }
 
 
-def _arrays(
-    stats: Mapping[str, BlockStatistics], test: TestResponses, voxels: Mapping[str, Float32Array]
-) -> Arrays:
+def _arrays(stats: Mapping[str, BlockStatistics], test: HeldOutResponses, voxels: Mapping[str, Float32Array]) -> Arrays:
     """What a record ships so that anyone can score again: block tables by row, r by voxel."""
     first = next(iter(stats.values()))
     arrays: Arrays = {

@@ -84,7 +84,8 @@ def prepare_segment(run: FloatArray, segment: Segment, policy: DesignPolicy, tr:
             f"{policy.high_pass_s:g}-s high-pass",
             "leave it out of the mask of this subject",
         )
-    return (filtered / spread).astype(np.float32)
+    prepared: FloatArray = (filtered / spread).astype(np.float32)
+    return prepared
 
 
 def minimum_trs(policy: DesignPolicy) -> int:
@@ -120,9 +121,7 @@ def cohorts(
     return [_cohort(data, members, protocol, n_train_segments) for members in groups.values()]
 
 
-def _cohort(
-    data: NarrativeData, members: list[Responses], protocol: Protocol, n_train_segments: int | None
-) -> Cohort:
+def _cohort(data: NarrativeData, members: list[Responses], protocol: Protocol, n_train_segments: int | None) -> Cohort:
     heard = {name: data.stories[name] for name in data.stories if name in members[0].runs}
     subjects = tuple(member.subject for member in members)
     members = [*members, noise_brain(heard, protocol.seed, protocol.score.noise_brain_voxels)]
@@ -156,9 +155,7 @@ def _fold(
     def prepared(member: Responses, segment: Segment) -> FloatArray:
         return prepare_segment(member.runs[segment.story], segment, policy, stories[segment.story].tr)
 
-    training = [
-        np.concatenate([prepared(member, segment).mean(axis=0) for segment in train]) for member in members
-    ]
+    training = [np.concatenate([prepared(member, segment).mean(axis=0) for segment in train]) for member in members]
     n_rows = [rows_of(segment, policy).stop - rows_of(segment, policy).start for segment in train]
     return PreparedFold(
         train,

@@ -28,7 +28,7 @@ UNITS: dict[CeilingKind, str] = {"repeats": "H", "inter_subject": "H", "none": "
 
 
 @dataclass(frozen=True, eq=False)
-class TestResponses:
+class HeldOutResponses:
     """The test responses of one subject.
 
     segments : one (n_repeats, n_rows, n_voxels) array a test segment, each repeat z-scored.
@@ -58,28 +58,26 @@ def by_roi(folds: Sequence[Float32Array], rois: NDArray[np.str_]) -> Float32Arra
     one, they are shrunk less and their wrong predictions weigh more. Given the training data the sign of an equally
     scaled fold is fair. One fold stays as it is. Each array is (n_test_rows, n_voxels).
     """
-    return _equalised(folds, [np.flatnonzero(rois == roi) for roi in np.unique(rois)])
+    return folds[0] if len(folds) == 1 else np.concatenate([equalise(fold, rois) for fold in folds])
 
 
 def by_voxel(folds: Sequence[Float32Array]) -> Float32Array:
     """As :func:`by_roi`, each voxel by itself: for correlations of voxels."""
-    return _equalised(folds, None)
+    return folds[0] if len(folds) == 1 else np.concatenate([equalise(fold) for fold in folds])
 
 
-def _equalised(folds: Sequence[Float32Array], groups: Sequence[NDArray[np.intp]] | None) -> Float32Array:
-    if len(folds) == 1:
-        return folds[0]
-    scaled = []
-    for fold in folds:
-        power = (fold.astype(np.float64) ** 2).mean(axis=0)
-        for members in groups or ():
-            power[members] = power[members].mean()
-        scaled.append((fold / np.sqrt(np.where(power > 0, power, 1.0))).astype(np.float32))
-    return np.concatenate(scaled)
+def equalise(fold: Float32Array, rois: NDArray[np.str_] | None = None) -> Float32Array:
+    """Predictions of one fold, scaled to a mean square of 1 over the voxels of each ROI, or for each voxel."""
+    power = (fold.astype(np.float64) ** 2).mean(axis=0)
+    if rois is not None:
+        for roi in np.unique(rois):
+            power[rois == roi] = power[rois == roi].mean()
+    scaled: Float32Array = (fold / np.sqrt(np.where(power > 0, power, 1.0))).astype(np.float32)
+    return scaled
 
 
 def voxel_statistics(
-    predictions: Float32Array, test: TestResponses, policy: ScorePolicy, kind: CeilingKind | None = None
+    predictions: Float32Array, test: HeldOutResponses, policy: ScorePolicy, kind: CeilingKind | None = None
 ) -> BlockStatistics:
     """Block statistics voxel by voxel; ``predictions`` (n_test_rows, n_voxels). ``kind`` overrides the data set's."""
     kind = kind or test.kind
@@ -90,7 +88,7 @@ def voxel_statistics(
     return concatenate(parts)
 
 
-def roi_statistics(predictions: Float32Array, test: TestResponses, policy: ScorePolicy) -> BlockStatistics:
+def roi_statistics(predictions: Float32Array, test: HeldOutResponses, policy: ScorePolicy) -> BlockStatistics:
     """Block statistics pooled over the voxels of each scored ROI: the table that a record ships."""
     return pool_rois(voxel_statistics(predictions, test, policy), test.rois, test.scored)
 
@@ -125,7 +123,7 @@ def summarise(
 
 
 def correlation_influence(
-    predictions: Float32Array, test: TestResponses, policy: ScorePolicy
+    predictions: Float32Array, test: HeldOutResponses, policy: ScorePolicy
 ) -> tuple[dict[int, FloatArray], Float32Array]:
     """Mean voxelwise r: ROI number -> (n_blocks,) influence values, and (n_voxels,) the r of each voxel."""
     stats = coarsen(voxel_statistics(predictions, test, policy, kind="none"), policy.inference_block_trs)
@@ -134,9 +132,7 @@ def correlation_influence(
     return means, z.mean(axis=0).astype(np.float32)
 
 
-def ceiling_estimates(
-    test: TestResponses, policy: ScorePolicy
-) -> tuple[Estimate, dict[str, Estimate]]:
+def ceiling_estimates(test: HeldOutResponses, policy: ScorePolicy) -> tuple[Estimate, dict[str, Estimate]]:
     """How well the mean test response could be predicted, in r: pooled over the voxels of a ROI, mean over ROIs.
 
     repeats: CCmax, ``sqrt(signal power / power of the mean response)``; inter_subject: the same with the power that is
@@ -146,7 +142,7 @@ def ceiling_estimates(
     if test.kind == "none":
         reason = "this data set has no repeats and no subjects in correspondence"
         empty = missing("none", "r", reason)
-        return empty, {roi: empty for roi in test.scored}
+        return empty, dict.fromkeys(test.scored, empty)
     means = np.concatenate([run.mean(axis=0) for run in test.segments]).astype(np.float32)
     stats = coarsen(roi_statistics(means, test, policy), policy.inference_block_trs)
     left_out_s, left_out_q = stats.s.sum(axis=0) - stats.s, stats.q.sum(axis=0) - stats.q

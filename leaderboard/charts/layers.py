@@ -21,7 +21,7 @@ class LayerLine:
 
 
 def layer_sparkline(curve: LayerLine, chosen: int | None) -> Markup:
-    """The curve without axes; the dot is the layer chosen on training data."""
+    """The curve without axes; the dot is the layer chosen most often, on training data."""
     width, height = 88.0, 26.0
     known = [value for value in curve.estimate if value is not None]
     if not known:
@@ -34,7 +34,7 @@ def layer_sparkline(curve: LayerLine, chosen: int | None) -> Markup:
     if chosen is not None and value is not None:
         body.insert(0, line(x(chosen), 2, x(chosen), height - 2, "r pick"))
         body.append(element("circle", cx=x(chosen), cy=y(value), r=3, class_="pt"))
-        title += f", chosen layer {chosen}"
+        title += f", most often chosen: {chosen}"
     described = f"score from {number(min(known))} to {number(max(known))}"
     return figure(width, height, title, described, group(body), "spark")
 

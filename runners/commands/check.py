@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from voxelboard.runners.console import put, put_json, say
-from voxelboard.runners.options import Json, Offline
+from voxelboard.runners.options import Json, Offline, TrustRemoteCode
 
 
 def check(
@@ -19,14 +19,7 @@ def check(
         bool, typer.Option("--quick", envvar="VOXELBOARD_QUICK", help="Only schema and revision: nothing is loaded.")
     ] = False,
     offline: Offline = False,
-    trust_remote_code: Annotated[
-        bool,
-        typer.Option(
-            "--trust-remote-code",
-            envvar="VOXELBOARD_TRUST_REMOTE_CODE",
-            help="Run a repository's own Python code, if its submission pins it as well.",
-        ),
-    ] = False,
+    trust_remote_code: TrustRemoteCode = False,
     as_json: Json = False,
 ) -> None:
     """Check submissions: schema, revision, tokenizer, and a small simulated run on the CPU. Nothing is stored."""

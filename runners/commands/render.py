@@ -3,22 +3,15 @@
 
 import webbrowser
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from voxelboard.runners.console import put, say
-from voxelboard.runners.options import DEFAULT_OUTPUT, Output
+from voxelboard.runners.options import DEFAULT_BOARD, DEFAULT_OUTPUT, Board, OpenBoard, Output
 
 
 def render(
     output: Output = DEFAULT_OUTPUT,
-    board: Annotated[
-        Path, typer.Option("--board", envvar="VOXELBOARD_BOARD", help="Folder of the board.", file_okay=False)
-    ] = Path("board"),
-    open_board: Annotated[
-        bool, typer.Option("--open", envvar="VOXELBOARD_OPEN", help="Open the board in a browser afterwards.")
-    ] = False,
+    board: Board = DEFAULT_BOARD,
+    open_board: OpenBoard = False,
 ) -> None:
     """Draw the board from stored records. Prints the path of its first page."""
     index = draw(output, board)

@@ -2,24 +2,35 @@
 """``voxelboard run``: plan, score what is missing, show the scores, draw the board."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from voxelboard.benchmark.errors import UserError
 from voxelboard.runners.console import put, put_json, put_table, say
 from voxelboard.runners.options import (
+    DEFAULT_BOARD,
     DEFAULT_DATA,
     DEFAULT_OUTPUT,
+    BatchSize,
+    Board,
     Data,
+    Device,
+    DryRun,
+    Dtype,
+    Fresh,
     Json,
+    Limit,
     Models,
     Offline,
+    OpenBoard,
     Output,
     ProtocolName,
     Quiet,
+    Render,
     Subjects,
     Tasks,
+    TrustRemoteCode,
     Verbose,
     split_names,
 )
@@ -35,57 +46,19 @@ def run(
     tasks: Tasks = None,
     data: Data = DEFAULT_DATA,
     subjects: Subjects = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            "--limit",
-            envvar="VOXELBOARD_LIMIT",
-            min=1,
-            help="Train on only so many stories, for a quick look. Stored apart, marked partial, never ranked.",
-        ),
-    ] = None,
+    limit: Limit = None,
     output: Output = DEFAULT_OUTPUT,
     protocol: ProtocolName = "v1",
-    device: Annotated[
-        str, typer.Option("--device", envvar="VOXELBOARD_DEVICE", help="auto, cpu, cuda or cuda:N.")
-    ] = "auto",
-    dtype: Annotated[
-        str | None,
-        typer.Option(
-            "--dtype",
-            envvar="VOXELBOARD_DTYPE",
-            help="float32, bfloat16 or float16 instead of the submission's.",
-            show_default=False,
-        ),
-    ] = None,
-    batch_size: Annotated[
-        str, typer.Option("-b", "--batch-size", envvar="VOXELBOARD_BATCH_SIZE", help="Sequences in a pass, or auto.")
-    ] = "auto",
-    fresh: Annotated[
-        bool,
-        typer.Option("--fresh/--resume", envvar="VOXELBOARD_FRESH", help="Run stored cells again, or keep them."),
-    ] = False,
+    device: Device = "auto",
+    dtype: Dtype = None,
+    batch_size: BatchSize = "auto",
+    fresh: Fresh = False,
     offline: Offline = False,
-    trust_remote_code: Annotated[
-        bool,
-        typer.Option(
-            "--trust-remote-code",
-            envvar="VOXELBOARD_TRUST_REMOTE_CODE",
-            help="Run a repository's own Python code, if its submission pins it as well.",
-        ),
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", envvar="VOXELBOARD_DRY_RUN", help="Only say what would be run.")
-    ] = False,
-    render: Annotated[
-        bool, typer.Option("--render/--no-render", envvar="VOXELBOARD_RENDER", help="Draw the board afterwards.")
-    ] = True,
-    board: Annotated[
-        Path, typer.Option("--board", envvar="VOXELBOARD_BOARD", help="Folder of the board.", file_okay=False)
-    ] = Path("board"),
-    open_board: Annotated[
-        bool, typer.Option("--open", envvar="VOXELBOARD_OPEN", help="Open the board in a browser afterwards.")
-    ] = False,
+    trust_remote_code: TrustRemoteCode = False,
+    dry_run: DryRun = False,
+    render: Render = True,
+    board: Board = DEFAULT_BOARD,
+    open_board: OpenBoard = False,
     as_json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -101,7 +74,7 @@ def run(
 
     settings = _settings(protocol, device, dtype, batch_size, offline, fresh, limit, trust_remote_code)
     # A folder of its own, beside the other: partial records never take the place of whole ones or meet them on a board.
-    records = output.with_name(f"{output.name}-limit-{limit}") if limit else output
+    records = output.parent / f"{output.name or 'results'}-limit-{limit}" if limit else output
     names, chosen = split_names(tasks), split_names(subjects)
     plan = plan_run(
         model, names, data, chosen, records, settings.protocol, dtype=dtype, partial=limit is not None, fresh=fresh
@@ -205,7 +178,13 @@ def _count_stored(plan: "Plan") -> int:
 def _show_outcome(plan: "Plan", outcome: "Outcome", as_json: bool) -> None:
     from voxelboard.benchmark.records import read_record
 
-    records = [*((cell, read_record(cell.path)) for cell in plan.stored), *outcome.stored]
+    done = {cell.label: record for cell, record in outcome.stored}
+    kept = {cell.label for cell in plan.stored}
+    records = [
+        (cell, done[cell.label] if cell.label in done else read_record(cell.path))
+        for cell in plan.cells
+        if cell.label in done or cell.label in kept
+    ]
     if as_json:
         cells = [{**_cell_json(cell), "state": "stored", **_headline(record)} for cell, record in records]
         failures = [

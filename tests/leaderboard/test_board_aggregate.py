@@ -14,7 +14,7 @@ import pytest
 from scipy import stats as distributions
 
 from voxelboard.benchmark.errors import DataError, UserError
-from voxelboard.benchmark.records import Estimate, load_records, read_statistics
+from voxelboard.benchmark.records import Estimate, load_records, read_record, read_statistics, write_record
 from voxelboard.benchmark.statistics.intervals import Interval
 from voxelboard.leaderboard.aggregate import aggregate, aggregate_records, natural_key
 from voxelboard.leaderboard.board import Missing, Row, Table
@@ -124,6 +124,24 @@ def test_badges_are_paired_with_the_own_twin_and_the_baselines(demo_results: Pat
     assert badges["voxelboard/static"].difference.low < 0 < badges["voxelboard/static"].difference.high
     assert TWIN not in {badge.baseline for badge in rows["lab/untrained"].badges}
     assert rows["lab/untrained"].metrics["twin"] == Missing("has no trained weights, so no untrained twin")
+
+
+def test_a_constant_prediction_scores_exactly_zero_and_is_a_ruler_like_any_other(plant: Any) -> None:
+    plant.submission("a/x", 0.2)
+    for path in plant.ruler("constant", 0.0):
+        record = read_record(path)
+        arrays = read_statistics(path, record)
+        still = {name: table * [0, 0, 1] if name.startswith("stats__") else table for name, table in arrays.items()}
+        zero = record.scores["unique"].model_copy(
+            update=dict.fromkeys(("estimate", "standard_error", "low", "high"), 0.0)
+        )
+        write_record(path, record.model_copy(update={"scores": {**record.scores, "unique": zero}}), still)
+    rows = by_name(only_table(plant.results))
+    constant = headline(rows["voxelboard/constant"])
+    assert (constant.estimate, constant.low, constant.high) == (0, 0, 0)
+    badge = next(b for b in rows["a/x"].badges if b.baseline == "voxelboard/constant")
+    assert badge.beaten
+    assert badge.difference.estimate == headline(rows["a/x"]).estimate
 
 
 def test_rulers_are_never_ranked(demo_results: Path) -> None:

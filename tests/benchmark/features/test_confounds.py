@@ -2,6 +2,7 @@
 """The confound band: hand-counted columns, bounded bins, a known HRF."""
 
 import numpy as np
+
 from voxelboard.benchmark.features.confounds import (
     SENTENCE_POSITION,
     canonical_hrf,
@@ -20,9 +21,7 @@ def story_of(words: list[str], name: str = "s") -> Story:
     n = len(words)
     onsets = np.arange(n) * 0.5
     position = np.arange(n, dtype=float)[:, None] % 7
-    return make_story(
-        name, words, onsets, onsets + 0.4, n_trs=n, tr=2.0, annotations={SENTENCE_POSITION: position}
-    )
+    return make_story(name, words, onsets, onsets + 0.4, n_trs=n, tr=2.0, annotations={SENTENCE_POSITION: position})
 
 
 def test_word_rate_letter_rate_and_presence_are_hand_counts() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
 from voxelboard.benchmark.errors import InvalidNumbers
 from voxelboard.benchmark.features.extract import extract_features
 from voxelboard.benchmark.features.store import FeatureStore
@@ -24,9 +25,7 @@ class VisibleWords:
     def __init__(self, poison: bool = False) -> None:
         self.calls, self.poison = 0, poison
 
-    def states(
-        self, story: Story, context: ContextPolicy, progress: Progress | None = None
-    ) -> NDArray[np.float32]:
+    def states(self, story: Story, context: ContextPolicy, progress: Progress | None = None) -> NDArray[np.float32]:
         self.calls += 1
         seen = [i - context.chunk_start(i) + 1 for i in range(story.n_words)]
         states = np.tile(np.asarray(seen, dtype=np.float32)[None, :, None], (2, 1, 1))

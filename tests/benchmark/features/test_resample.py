@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+
 from voxelboard.benchmark.features.resample import RESAMPLERS, lanczos, tr_mean, tr_sum
 from voxelboard.benchmark.stimuli.stories import Story, make_story
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
 from voxelboard.benchmark.errors import UserError
 from voxelboard.benchmark.features.store import FeatureStore
 

@@ -4,9 +4,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub
@@ -14,12 +12,10 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from huggingface_hub import errors as hub_errors
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging
 
 from voxelboard.benchmark.errors import InvalidNumbers, MissingPrerequisite, UserError
-from voxelboard.benchmark.models.checkpoint import code_sha256
 from voxelboard.benchmark.models.load import describe_model, load_model
 from voxelboard.benchmark.models.spec import ModelSpec
 from voxelboard.benchmark.protocol import ContextPolicy
@@ -236,73 +232,6 @@ def test_unknown_devices_and_dtypes(checkpoints: Callable[[str], Path]) -> None:
             load_model(local(checkpoints("gpt2")), device="cuda")
 
 
-# --- code that comes with a checkpoint
-
-MODELLING = """
-import transformers
-class OwnConfig(transformers.GPT2Config):
-    model_type = "own"
-class OwnModel(transformers.GPT2Model):
-    config_class = OwnConfig
-"""
-
-
-@pytest.fixture
-def own_code(new_checkpoint: NewCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkpoint whose architecture is in its own Python file."""
-    folder = new_checkpoint()
-    config = json.loads((folder / "config.json").read_text())
-    config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig", "AutoModel": "own.OwnModel"}}
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "own.py").write_text(MODELLING)
-    monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
-    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
-    return folder
-
-
-def test_code_runs_only_when_file_caller_and_hash_agree(
-    own_code: Path, new_checkpoint: NewCheckpoint, tale: Story
-) -> None:
-    spec = local(own_code)
-    with pytest.raises(UserError, match="'own' needs Python code from the checkpoint"):
-        load_model(spec)
-    with pytest.raises(UserError, match="needs Python code"):
-        load_model(spec, allow_remote_code=True)
-    trusting = replace(spec, trust_remote_code=True, remote_code_sha256=code_sha256(own_code))
-    with pytest.raises(UserError, match="the command line does not allow it"):
-        load_model(trusting)
-    with pytest.raises(UserError, match=r"has the hash [0-9a-f]{64}, the submission pins nothing"):
-        load_model(replace(trusting, remote_code_sha256=""), allow_remote_code=True)
-    assert np.isfinite(load_model(trusting, allow_remote_code=True).states(tale, ContextPolicy(5))).all()
-    (own_code / "own.py").write_text(MODELLING + "# changed\n")
-    with pytest.raises(UserError, match="read the code again"):
-        load_model(trusting, allow_remote_code=True)
-
-
-def test_config_cannot_name_another_weights_file(new_checkpoint: NewCheckpoint) -> None:
-    folder = new_checkpoint()
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"transformers_weights": "adapter_model.bin"}))
-    with pytest.raises(UserError, match=r"names a weights file of its own \('adapter_model.bin'\)"):
-        load_model(local(folder))
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"auto_map": {"AutoModel": "org/elsewhere--own.OwnModel"}},
-        {"attn_implementation": "org/kernel"},
-        {"text_config": {"_attn_implementation": "org/kernel@main"}},
-    ],
-)
-def test_settings_cannot_fetch_code_from_elsewhere(change: dict[str, Any], new_checkpoint: NewCheckpoint) -> None:
-    folder = new_checkpoint()
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | change))
-    with pytest.raises(UserError, match="fetch code from another repository"):
-        load_model(local(folder))
-
-
 # --- identity
 
 
@@ -412,74 +341,3 @@ def test_nothing_global_is_left_changed(
     assert settings() == before
     captured = capfd.readouterr()
     assert captured.out + captured.err == ""
-
-
-# --- the hub
-
-HUB = ModelSpec(loader="causal", id="org/model", revision=COMMIT)
-
-
-def hub_error(kind: type[Exception]) -> Exception:
-    response = SimpleNamespace(headers={}, request=None, status_code=404)
-    return kind("nothing here", response=response) if issubclass(kind, hub_errors.HfHubHTTPError) else kind("none")
-
-
-@pytest.mark.parametrize(
-    ("kind", "offline", "message"),
-    [
-        (hub_errors.GatedRepoError, False, "org/model is gated.*\n.*hf auth login"),
-        (hub_errors.RepositoryNotFoundError, False, "there is no repository org/model"),
-        (hub_errors.RevisionNotFoundError, False, f"org/model has no commit {COMMIT}"),
-        (hub_errors.HfHubHTTPError, False, "the hub failed for org/model: nothing here"),
-        (hub_errors.LocalEntryNotFoundError, False, "the hub cannot be reached"),
-        (hub_errors.LocalEntryNotFoundError, True, "--offline .*is set.*\n.*hf download org/model --revision 0123"),
-        (hub_errors.OfflineModeIsEnabled, True, "is not in the cache"),
-    ],
-)
-def test_what_the_hub_says(kind: type[Exception], offline: bool, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*args: object, **options: object) -> str:
-        assert options["local_files_only"] == offline
-        raise hub_error(kind)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    with pytest.raises(MissingPrerequisite, match=message):
-        load_model(HUB, offline=offline)
-
-
-def serve(monkeypatch: pytest.MonkeyPatch, folder: Path, names: list[str], wanted: list[str]) -> None:
-    """A hub that has ``names``; ``wanted`` collects the patterns asked for."""
-
-    def download(repository: str, *, allow_patterns: list[str], revision: str, **options: object) -> str:
-        assert (repository, revision) == ("org/model", COMMIT)
-        wanted.extend(allow_patterns)
-        return str(folder)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda *_, **__: names)
-
-
-def test_only_the_files_that_are_needed_are_downloaded(
-    monkeypatch: pytest.MonkeyPatch, checkpoints: Callable[[str], Path], tale: Story
-) -> None:
-    folder, wanted = checkpoints("gpt2"), []
-    serve(monkeypatch, folder, ["config.json", "model.safetensors", "pytorch_model.bin", "onnx/model.onnx"], wanted)
-    model = load_model(HUB)
-    assert model.identity.revision == COMMIT
-    assert model.identity.model_id == "org/model"
-    assert [name for name in wanted if not name.endswith((".json", ".txt", ".model", ".tiktoken", ".py"))] == [
-        "model.safetensors"
-    ]
-    np.testing.assert_array_equal(
-        model.states(tale, ContextPolicy(5)), load_model(local(folder)).states(tale, ContextPolicy(5))
-    )
-
-
-def test_pickles_on_the_hub_are_refused_before_they_are_downloaded(
-    monkeypatch: pytest.MonkeyPatch, new_checkpoint: NewCheckpoint
-) -> None:
-    folder, wanted = new_checkpoint(), []
-    (folder / "model.safetensors").unlink()
-    serve(monkeypatch, folder, ["config.json", "pytorch_model.bin"], wanted)
-    with pytest.raises(UserError, match="not safetensors"):
-        load_model(HUB)
-    assert not any(".bin" in pattern for pattern in wanted)

@@ -123,6 +123,8 @@ def test_extrapolation_recovers_its_own_law_and_misses_the_true_one():
     sizes = np.arange(1.0, 8.0)
     v0, tau = fit_saturation(sizes, 0.6 * (1 - np.exp(-sizes / 1.7)))
     assert (v0, tau) == pytest.approx((0.6, 1.7), rel=1e-4)
+    v0, _ = fit_saturation(sizes, -0.05 * (1 - np.exp(-sizes / 1.7)))
+    assert v0 == pytest.approx(-0.05, rel=1e-3)  # noise voxels may come out negative: no bound at 0 or 1
     responses = subjects(np.random.default_rng(9), 5, 1.0, 3.0, n_voxels=60)
     pools = pool_scores(responses)
     assert len(pools.scores) == 5 * 15  # all subsets of the four others
@@ -135,7 +137,7 @@ def test_extrapolation_recovers_its_own_law_and_misses_the_true_one():
     assert extrapolated_ceiling(responses) == ceiling
 
 
-def betas(rng, n_trials, snr2, n_images=300, n_voxels=200):
+def betas(rng, n_trials, snr2, n_images=1000, n_voxels=200):
     """Signal variance snr2 / (1 + snr2), total variance one, z-scored over the session."""
     signal = rng.standard_normal((n_images, 1, n_voxels)) * np.sqrt(snr2)
     values = (signal + rng.standard_normal((n_images, n_trials, n_voxels))).reshape(-1, n_voxels)

@@ -175,7 +175,7 @@ def test_a5_false_discoveries_and_power(ar1, hrf_smooth, high_pass):
         predictions = hrf_smooth(250, 2000, rng, 0.0)
         field = np.repeat(ar1(250, 400, 0.5, rng), 5, axis=1)  # neighbours share half of their noise
         noise = (field + ar1(250, 2000, 0.5, rng)) / np.sqrt(2)
-        responses = high_pass(noise + 0.6 * predictions * live)
+        responses = high_pass(noise + 0.35 * predictions * live)
         test = block_permutation_test(high_pass(predictions), responses, tr=TR, n_draws=200, seed=world)
         result = discover(test, q=0.05, n_expected=200)
         assert result.p_kind == "gaussian tail"

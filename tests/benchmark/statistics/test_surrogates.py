@@ -84,6 +84,14 @@ def test_phase_draws_are_those_of_surrogate_series(n_trs, high_pass):
     np.testing.assert_allclose(test.sd, closed, rtol=0.03)
 
 
+def test_phase_of_the_nyquist_term_is_a_sign():
+    """An alternating series has that term alone: each surrogate is the series or its negative."""
+    series = np.tile([1.0, -1.0], 60)[:, None]
+    test = phase_randomisation_test(series, series, tr=TR, n_draws=400, seed=0)
+    np.testing.assert_allclose(np.abs(test.maxima), 1.0, rtol=1e-9)
+    assert test.p[0] == pytest.approx(0.5, abs=0.08)
+
+
 def test_circular_shift_is_calibrated(null_pair):
     test = circular_shift_test(*null_pair, tr=TR, seed=0)
     assert 0.04 <= np.mean(test.p <= 0.05) <= 0.065

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+
 from voxelboard.benchmark.protocol import V1, Protocol
 from voxelboard.benchmark.readers.base import CeilingKind, Responses, Segment, Split, StaticVectors
 from voxelboard.benchmark.stimuli.stories import Story, make_story

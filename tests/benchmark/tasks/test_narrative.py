@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from voxelboard.benchmark.errors import InvalidNumbers, UserError
 from voxelboard.benchmark.protocol import Protocol
 from voxelboard.benchmark.readers.base import Segment, Split
@@ -52,7 +53,8 @@ def test_the_true_features_score_one_and_their_interval_covers_it(world: Callabl
     result = score(sim, driving(sim), quick)["s0"]
     estimate = result.scores["normalised"]
     assert abs(value(result, "normalised") - 1) < 0.06
-    assert estimate.low is not None and estimate.high is not None
+    assert estimate.low is not None
+    assert estimate.high is not None
     assert estimate.low - 0.03 <= 1 <= estimate.high + 0.03
     assert abs(value(result, "floor")) < 0.15
 

@@ -1,0 +1,410 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Our solvers beside himalaya and others: the same job, one process, CPU seconds of one thread.
+
+Run with ``OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 pytest tests/bench/test_encoding_ridge.py``; groups are jobs, each row one
+contestant. Every contestant's scores are compared with ours in the test that times it.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from sklearn.model_selection import PredefinedSplit
+
+from voxelboard.benchmark.encoding.banded import dirichlet_gammas, search_bands, stack_bands
+from voxelboard.benchmark.encoding.designs import Problem, SegmentedDesign, SegmentRows, primal_problem
+from voxelboard.benchmark.encoding.fractional import alphas_of_fractions, decompose
+from voxelboard.benchmark.encoding.nested import nested_ridge
+from voxelboard.benchmark.encoding.reference import himalaya_backend
+from voxelboard.benchmark.encoding.ridge import fit_ridge
+
+pytestmark = pytest.mark.benchmark(timer=time.process_time, warmup=False, disable_gc=True)
+
+ROUNDS = 3
+N_FOLDS = 5
+
+
+class Data:
+    """Stories with smooth features of power-law spectrum, and voxels with autocorrelated noise."""
+
+    def __init__(self, n_trs: int, n_features: int, n_targets: int, seed: int = 0) -> None:
+        rng = np.random.default_rng([seed, n_trs, n_features])
+        length = n_trs // N_FOLDS + 10
+        scale = np.arange(1, n_features + 1) ** -0.5
+        self.features: dict[Any, Any] = {}
+        for i in range(N_FOLDS + 1):
+            x = rng.standard_normal((length + 2, n_features)) * scale
+            self.features[i] = (x[2:] + x[1:-1] + x[:-2]).astype(np.float32)
+        segments = [SegmentRows(i, 0, length) for i in range(N_FOLDS + 1)]
+        self.train, self.test = segments[:-1], segments[-1:]
+        self.design = SegmentedDesign(self.features, (1, 2, 3, 4), 5, 2.0, 120.0)
+        scales = self.design.inverse_scales(self.train)
+        self.X, self.X_test = self.design.rows(self.train, scales), self.design.rows(self.test, scales)
+        self.folds = np.repeat(np.arange(N_FOLDS), n_trs // N_FOLDS)
+        weights = rng.standard_normal((self.X.shape[1], n_targets)).astype(np.float32)
+        signal = self.X.astype(np.float32) @ weights
+        noise = rng.standard_normal((n_trs + 1, n_targets), dtype=np.float32)
+        share = rng.uniform(0, 0.4, n_targets).astype(np.float32)
+        noise = noise[1:] + 0.5 * noise[:-1]
+        self.Y = np.sqrt(share) * signal / signal.std(0) + np.sqrt(1 - share) * noise / noise.std(0)
+
+
+@contextmanager
+def medium_precision() -> Iterator[None]:
+    """The BLAS path that torch takes on CPU for float32_matmul_precision "medium"."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def relative(alphas: NDArray[np.float64], X: NDArray[np.float64]) -> list[float]:
+    return (alphas / ((X**2).sum() / len(X))).tolist()
+
+
+def timed(benchmark: Any, job: Callable[[], Any], ours: Callable[[], Any] | None = None) -> Any:
+    """The result of ``job``; its time goes into the table. One thread.
+
+    ``ours`` runs before every round, so that ``extra_info["ratio"]`` compares neighbours in time: on a shared machine
+    rows of the table that are minutes apart do not compare.
+    """
+    beside: list[float] = []
+
+    def run_ours() -> None:
+        if ours is not None:
+            start = time.process_time()
+            ours()
+            beside.append(time.process_time() - start)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        result = benchmark.pedantic(job, setup=run_ours, rounds=ROUNDS, iterations=1)
+    finally:
+        torch.set_num_threads(before)
+    if beside:
+        benchmark.extra_info.update(ratio=benchmark.stats.stats.median / float(np.median(beside)))
+    return result
+
+
+# --------------------------------------------------------------------------------------------- Gram of delayed features
+
+
+@pytest.fixture(scope="module")
+def wide() -> Data:
+    return Data(1500, 2048, 1)
+
+
+def gram_shifted(data: Data, dtype: torch.dtype) -> torch.Tensor:
+    return data.design.problem(data.train, [], form="dual", gemm_dtype=dtype).train
+
+
+def gram_delayed(data: Data, dtype: torch.dtype) -> torch.Tensor:
+    rows = data.design.rows(data.train, data.design.inverse_scales(data.train))
+    design = torch.as_tensor(rows).to(dtype)
+    return (design @ design.T).double()
+
+
+@pytest.mark.benchmark(group="FIR Gram n1500 D2048 k4")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("build", [gram_shifted, gram_delayed], ids=["ours", "delayed_gemm"])
+def test_fir_gram(benchmark: Any, wide: Data, build: Any, dtype: torch.dtype) -> None:
+    found = timed(benchmark, lambda: build(wide, dtype), lambda: gram_shifted(wide, dtype))
+    exact = gram_delayed(wide, torch.float64)
+    tolerance = 1e-12 if dtype is torch.float64 else 2e-6
+    assert float((found - exact).abs().max() / exact.abs().max()) < tolerance
+
+
+# ------------------------------------------------------------------------------------------------------- flat, p > n
+
+ALPHAS = np.logspace(1, 6, 10)
+
+
+@pytest.fixture(scope="module")
+def flat() -> Data:
+    return Data(1000, 768, 8000)
+
+
+def flat_ours(data: Data, **options: Any) -> tuple[Any, Any]:
+    gram = primal_problem(data.X, data.X_test).to_dual()
+    fit = fit_ridge(gram, data.Y, data.folds, relative(ALPHAS, data.X), selection="correlation", **options)
+    return fit.alphas, fit.cv_scores
+
+
+def flat_himalaya(data: Data) -> tuple[Any, Any]:
+    from himalaya.kernel_ridge import KernelRidgeCV
+    from himalaya.scoring import correlation_score
+
+    with himalaya_backend("torch"):
+        model = KernelRidgeCV(
+            alphas=ALPHAS,
+            cv=PredefinedSplit(data.folds),
+            warn=False,
+            solver_params={
+                "score_func": correlation_score,
+                "n_targets_batch": 2000,
+                "n_alphas_batch": 5,
+                "n_targets_batch_refit": 400,
+            },
+        ).fit(torch.as_tensor(data.X).float(), torch.as_tensor(data.Y))
+        model.predict(torch.as_tensor(data.X_test).float())
+    return np.asarray(model.best_alphas_), np.asarray(model.cv_scores_)
+
+
+def flat_himalaya_same_blas(data: Data) -> tuple[Any, Any]:
+    with medium_precision():
+        return flat_himalaya(data)
+
+
+def flat_himalaya_expert(data: Data) -> tuple[Any, Any]:
+    """One kernel, no refit and no prediction: less than the others do."""
+    from himalaya.kernel_ridge import solve_multiple_kernel_ridge_random_search
+    from himalaya.scoring import correlation_score
+
+    with himalaya_backend("torch"):
+        X = torch.as_tensor(data.X).float()
+        deltas, _, scores = solve_multiple_kernel_ridge_random_search(
+            (X @ X.T)[None],
+            torch.as_tensor(data.Y),
+            n_iter=torch.ones(1, 1),
+            alphas=torch.as_tensor(ALPHAS).float(),
+            score_func=correlation_score,
+            cv=PredefinedSplit(data.folds),
+            return_weights=None,
+            n_targets_batch=2000,
+            n_alphas_batch=5,
+            progress_bar=False,
+        )
+    return np.exp(-np.asarray(deltas)[0]), np.asarray(scores)[0]
+
+
+FLAT: dict[str, Callable[[Data], tuple[Any, Any]]] = {
+    "ours": flat_ours,
+    "ours_bf16_screened": lambda data: flat_ours(data, screening="bfloat16"),
+    "ours_float32_factors": lambda data: flat_ours(data, precision="float32"),
+    "himalaya_default": flat_himalaya,
+    "himalaya_same_blas": flat_himalaya_same_blas,
+    "himalaya_expert": flat_himalaya_expert,
+}
+
+
+@pytest.fixture(scope="module")
+def flat_expected(flat: Data) -> tuple[Any, Any]:
+    return flat_ours(flat)
+
+
+@pytest.mark.benchmark(group="flat CV n1000 p3072 V8000 A10 F5")
+@pytest.mark.parametrize("name", FLAT)
+def test_flat_cv(benchmark: Any, flat: Data, flat_expected: tuple[Any, Any], name: str) -> None:
+    alphas, scores = timed(benchmark, lambda: FLAT[name](flat), lambda: flat_ours(flat))
+    agree(benchmark, alphas, scores, flat_expected)
+
+
+def agree(benchmark: Any, alphas: Any, scores: Any, expected: tuple[Any, Any]) -> None:
+    """Alphas equal except at ties, scores equal to float32 of the reference's eigendecomposition."""
+    difference = np.abs(scores - expected[1])
+    same = float((np.abs(np.log10(alphas / expected[0])) < 1e-3).mean())
+    benchmark.extra_info.update(same_alpha=same, median=float(np.median(difference)), max=float(difference.max()))
+    assert same > 0.99
+    assert np.median(difference) < 1e-5
+    assert difference.max() < 1e-3
+
+
+# ------------------------------------------------------------------------------------------------------------ p < n
+
+
+@pytest.fixture(scope="module")
+def tall() -> Data:
+    return Data(3000, 100, 4000)
+
+
+def tall_ours(data: Data) -> tuple[Any, Any]:
+    problem = primal_problem(data.X, data.X_test)
+    fit = fit_ridge(problem, data.Y, data.folds, relative(ALPHAS, data.X), selection="correlation", weights=True)
+    return fit.alphas, fit.cv_scores
+
+
+def tall_himalaya(data: Data) -> tuple[Any, Any]:
+    from himalaya.ridge import RidgeCV
+    from himalaya.scoring import correlation_score
+
+    with himalaya_backend("torch"):
+        model = RidgeCV(
+            alphas=ALPHAS,
+            cv=PredefinedSplit(data.folds),
+            solver_params={
+                "score_func": correlation_score,
+                "n_targets_batch": 2000,
+                "n_alphas_batch": 5,
+                "n_targets_batch_refit": 400,
+            },
+        ).fit(torch.as_tensor(data.X).float(), torch.as_tensor(data.Y))
+        model.predict(torch.as_tensor(data.X_test).float())
+    return np.asarray(model.best_alphas_), np.asarray(model.cv_scores_)
+
+
+@pytest.mark.benchmark(group="primal CV n3000 p400 V4000 A10 F5")
+@pytest.mark.parametrize("solve", [tall_ours, tall_himalaya], ids=["ours", "himalaya_RidgeCV"])
+def test_primal_cv(benchmark: Any, tall: Data, solve: Any) -> None:
+    alphas, scores = timed(benchmark, lambda: solve(tall), lambda: tall_ours(tall))
+    agree(benchmark, alphas, scores, tall_ours(tall))
+
+
+# ----------------------------------------------------------------------------------------------------------- nested
+
+
+@pytest.fixture(scope="module")
+def outer() -> Data:
+    return Data(1000, 300, 3000)
+
+
+def nested_ours(data: Data) -> tuple[Any, Any]:
+    gram = primal_problem(data.X, data.X_test).to_dual()
+    alphas = relative(ALPHAS, data.X)
+    fit = nested_ridge(gram, data.Y, data.folds, alphas, selection="correlation")
+    return fit.alpha_grid[fit.alpha_index].T, _outer_r(data, fit.predictions)
+
+
+def _outer_r(data: Data, predictions: NDArray[np.float32]) -> NDArray[np.float64]:
+    scores = []
+    for f in range(N_FOLDS):
+        p, y = predictions[data.folds == f], data.Y[data.folds == f]
+        p, y = p - p.mean(0), y - y.mean(0)
+        scores.append((p * y).sum(0) / np.sqrt((p**2).sum(0) * (y**2).sum(0)))
+    return np.stack(scores, axis=1)
+
+
+def nested_himalaya(data: Data) -> tuple[Any, Any]:
+    from himalaya.kernel_ridge import KernelRidgeCV
+    from himalaya.scoring import correlation_score
+
+    predictions = np.empty_like(data.Y)
+    alphas = []
+    with himalaya_backend("torch"):
+        X = torch.as_tensor(data.X).float()
+        gram = X @ X.T
+        for f in range(N_FOLDS):
+            rows = torch.as_tensor(data.folds != f)
+            model = KernelRidgeCV(
+                alphas=ALPHAS,
+                kernel="precomputed",
+                cv=PredefinedSplit(data.folds[data.folds != f]),
+                solver_params={
+                    "score_func": correlation_score,
+                    "n_targets_batch": 2000,
+                    "n_alphas_batch": 5,
+                    "n_targets_batch_refit": 400,
+                },
+            ).fit(gram[rows][:, rows], torch.as_tensor(data.Y)[rows])
+            predictions[data.folds == f] = model.predict(gram[~rows][:, rows]).numpy()
+            alphas.append(np.asarray(model.best_alphas_))
+    return np.stack(alphas, axis=1), _outer_r(data, predictions)
+
+
+@pytest.mark.benchmark(group="nested CV 5x4 n1000 p1200 V3000 A10")
+@pytest.mark.parametrize("solve", [nested_ours, nested_himalaya], ids=["ours", "himalaya_per_outer_fold"])
+def test_nested_cv(benchmark: Any, outer: Data, solve: Any) -> None:
+    alphas, scores = timed(benchmark, lambda: solve(outer), lambda: nested_ours(outer))
+    expected = nested_ours(outer)
+    same = np.abs(np.log10(alphas / expected[0])) < 1e-3
+    benchmark.extra_info.update(same_alpha=float(same.mean()))
+    assert same.mean() > 0.99
+    assert np.abs(scores - expected[1])[same].max() < 1e-3
+    assert np.median(np.abs(scores - expected[1])) < 1e-5
+
+
+# ----------------------------------------------------------------------------------------------------------- banded
+
+
+@pytest.fixture(scope="module")
+def banded() -> tuple[Any, NDArray[Any], NDArray[Any], NDArray[Any]]:
+    parts = [Data(600, d, 4000, seed=i) for i, d in enumerate((300, 200, 250))]
+    problems: dict[str, Problem] = {str(i): primal_problem(part.X, part.X_test) for i, part in enumerate(parts)}
+    Y = sum(part.Y for part in parts)
+    return stack_bands(problems), Y / Y.std(0), parts[0].folds, dirichlet_gammas(6, 3, seed=0)
+
+
+BANDED_ALPHAS = np.logspace(-3, 4, 10)
+
+
+def banded_ours(job: Any) -> Any:
+    problem, Y, folds, gammas = job
+    return search_bands(problem, Y, folds, gammas, BANDED_ALPHAS.tolist(), selection="correlation").cv_scores
+
+
+def banded_himalaya(job: Any) -> Any:
+    from himalaya.kernel_ridge import MultipleKernelRidgeCV
+    from himalaya.scoring import correlation_score
+
+    problem, Y, folds, gammas = job
+    with himalaya_backend("torch"):
+        return np.asarray(
+            MultipleKernelRidgeCV(
+                kernels="precomputed",
+                solver="random_search",
+                cv=PredefinedSplit(folds),
+                solver_params={
+                    "n_iter": torch.as_tensor(gammas).float(),
+                    "alphas": torch.as_tensor(BANDED_ALPHAS).float(),
+                    "score_func": correlation_score,
+                    "n_targets_batch": 2000,
+                    "n_alphas_batch": 5,
+                    "n_targets_batch_refit": 400,
+                    "progress_bar": False,
+                },
+            )
+            .fit(problem.grams.float(), torch.as_tensor(Y))
+            .cv_scores_
+        )
+
+
+@pytest.mark.benchmark(group="banded m3 n600 V4000 A10 6 draws")
+@pytest.mark.parametrize("solve", [banded_ours, banded_himalaya], ids=["ours", "himalaya_MultipleKernelRidgeCV"])
+def test_banded(benchmark: Any, banded: Any, solve: Any) -> None:
+    scores = timed(benchmark, lambda: solve(banded), lambda: banded_ours(banded))
+    difference = np.abs(scores - banded_ours(banded))
+    benchmark.extra_info.update(median=float(np.median(difference)), max=float(difference.max()))
+    assert np.median(difference) < 1e-5
+    assert difference.max() < 1e-3
+
+
+# ------------------------------------------------------------------------------------------------------- fractional
+
+FRACTIONS = np.linspace(0.1, 1.0, 10)
+
+
+@pytest.fixture(scope="module")
+def small() -> Data:
+    return Data(600, 60, 1000)
+
+
+def fractional_ours(data: Data) -> Any:
+    spectrum = decompose(primal_problem(data.X, data.X_test))
+    b = spectrum.left.T @ torch.as_tensor(data.Y).double()
+    alphas = alphas_of_fractions(spectrum.values, b, torch.as_tensor(FRACTIONS))
+    values = spectrum.values[:, None]
+    return np.stack([(spectrum.scores @ (values.sqrt() * b / (values + alpha))).numpy() for alpha in alphas])
+
+
+def fractional_fracridge(data: Data) -> Any:
+    fracridge = pytest.importorskip("fracridge").fracridge
+    coefficients, _ = fracridge(data.X, data.Y.astype(np.float64), FRACTIONS)
+    return np.einsum("tp,pfv->ftv", data.X_test, coefficients)
+
+
+@pytest.mark.benchmark(group="fractional n600 p240 V1000 10 fractions")
+@pytest.mark.parametrize("solve", [fractional_ours, fractional_fracridge], ids=["ours", "fracridge"])
+def test_fractional(benchmark: Any, small: Data, solve: Any) -> None:
+    if solve is fractional_fracridge:
+        pytest.importorskip("fracridge")
+    found = timed(benchmark, lambda: solve(small), lambda: fractional_ours(small))
+    expected = fractional_ours(small)
+    # fracridge interpolates alphas on a grid, we find the root
+    assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
