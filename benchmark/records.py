@@ -103,6 +103,8 @@ class ModelStamp(_Frozen):
     n_layers: int
     n_features: int
     track: Literal["fixed", "open"] = "fixed"
+    visibility: str = "public"
+    """``public``, ``private`` or ``embargo:YYYY-MM-DD``, as submitted: whether a published board may show the record."""
     metadata: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -149,7 +151,8 @@ class Environment(_Frozen):
     """Wall seconds by stage."""
     peak_memory_bytes: int
     started_at: str
-    command: str
+    command: str = ""
+    """As typed. It may name folders of this machine, so it is left out of what a board publishes."""
 
 
 class CellError(_Frozen):
@@ -312,8 +315,11 @@ def statistics_sha256(arrays: Arrays) -> str:
 def _pack(arrays: Arrays) -> bytes:
     buffer = io.BytesIO()
     # Keys in a fixed order and no timestamps (numpy writes 1980-01-01): equal arrays give equal bytes.
-    packed = {name: np.asarray(arrays[name]) for name in sorted(arrays)}
-    np.savez_compressed(buffer, allow_pickle=False, **packed)
+    packed: dict[str, Any] = {name: np.asarray(arrays[name]) for name in sorted(arrays)}
+    for name, array in packed.items():
+        if array.dtype.hasobject:  # numpy would pickle it; its keyword that forbids so is an array's name before 2.1
+            raise TypeError(f"statistics {name!r} hold Python objects, expected numbers or text")
+    np.savez_compressed(buffer, **packed)
     return buffer.getvalue()
 
 

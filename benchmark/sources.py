@@ -56,6 +56,7 @@ class Sources:
 
     features : () -> story -> (n_layers, n_trs, n_features), through the store.
     twins : seed -> the same for the untrained twin; empty for baselines.
+    by_subject : None, or subject -> features of the cross-subject predictor; ``features`` is then not used.
     receipt : () -> fields of the record's checks that tell how exact the states are.
     """
 
@@ -65,6 +66,7 @@ class Sources:
     features: Callable[[], Features]
     twins: Mapping[int, Callable[[], Features]]
     receipt: Callable[[], dict[str, Any]]
+    by_subject: Callable[[str], Features] | None = None
 
 
 def open_sources(
@@ -82,8 +84,10 @@ def open_sources(
     UserError, MissingPrerequisite
         as :func:`load_model`.
     """
-    if submission.model.id == "confounds" and submission.is_baseline:
+    if submission.is_baseline and submission.model.id == "confounds":
         return _confounds(data, settings.protocol)
+    if submission.is_baseline and submission.model.id == "cross-subject":
+        return _cross_subject(data)
     model = build_model(submission, data, settings, device)
 
     def features(model: WordModel = model, stage: str = "features") -> Features:
@@ -150,6 +154,22 @@ def _confounds(data: NarrativeData, protocol: Measurement) -> Sources:
     revision = hash_json({"source": "baseline", "id": "confounds"})
     identity = ModelIdentity("baseline", "confounds", revision, revision, "", "float32", 0, None)
     return Sources(identity, 1, n_features, lambda: features, {}, dict)
+
+
+def _cross_subject(data: NarrativeData) -> Sources:
+    """The responses of all other subjects to the same TRs: how much of a brain other brains predict."""
+    if len(data.subjects) < 2:
+        raise UserError(f"{data.name} has one subject: nobody else predicts it", "leave the cross-subject row out")
+
+    def by_subject(subject: str) -> Features:
+        runs = [data.responses(other).runs for other in data.subjects if other != subject]
+        common = [name for name in data.stories if all(name in heard for heard in runs)]
+        return {name: np.concatenate([heard[name].mean(axis=0) for heard in runs], axis=1)[None] for name in common}
+
+    first = by_subject(data.subjects[0])
+    revision = hash_json({"source": "baseline", "id": "cross-subject"})
+    identity = ModelIdentity("baseline", "cross-subject", revision, revision, "", "float32", 0, None)
+    return Sources(identity, 1, next(iter(first.values())).shape[2], lambda: first, {}, dict, by_subject)
 
 
 def _receipt(

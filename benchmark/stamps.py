@@ -45,5 +45,6 @@ def model_stamp(submission: Submission, identity: ModelIdentity, n_layers: int, 
         n_layers=n_layers,
         n_features=n_features,
         track=submission.track,
+        visibility=submission.visibility,
         metadata=submission.metadata.model_dump(mode="json", exclude_none=True),
     )

@@ -8,7 +8,7 @@ test and rank from :mod:`voxelboard.benchmark.statistics`.
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,15 @@ from voxelboard.benchmark.statistics.intervals import (
 )
 from voxelboard.benchmark.statistics.ranking import Ranking, rank_influence
 from voxelboard.leaderboard.board import Board, Column, Entry, LostCell, Rank, Row, Ruler, Table
-from voxelboard.leaderboard.cells import Cell, read_cell
+from voxelboard.leaderboard.cells import StoredCell, read_cell
+from voxelboard.leaderboard.gating import (
+    ColumnGate,
+    Located,
+    check_comparable,
+    column_gate,
+    is_scored,
+    reference_records,
+)
 from voxelboard.leaderboard.rows import (
     Candidate,
     build_row,
@@ -34,8 +42,6 @@ from voxelboard.leaderboard.rows import (
     ruler_kind,
     twin_table,
 )
-
-Located = tuple[Path, Record]
 
 
 def aggregate(results: Path | str) -> tuple[Board, ...]:
@@ -54,7 +60,7 @@ def aggregate(results: Path | str) -> tuple[Board, ...]:
 
 def aggregate_records(records: Sequence[Located]) -> tuple[Board, ...]:
     """As :func:`aggregate`, for records with the paths they were read from."""
-    columns, lost = _sort_into_columns(records)
+    columns, lost = sort_into_columns(records)
     tables = {column: _build_table(column, entries) for column, entries in columns.items()}
     boards = []
     for kind in ("real", "simulated"):
@@ -76,8 +82,8 @@ def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
 
 def candidates_by_column(records: Sequence[Located]) -> dict[Column, list[Candidate]]:
     """Every entry of every column with its scored cells."""
-    columns, _ = _sort_into_columns(records)
-    return {column: _candidates(entries) for column, entries in columns.items()}
+    columns, _ = sort_into_columns(records)
+    return {column: _read_column(column, entries).candidates for column, entries in columns.items()}
 
 
 def _column(record: Record) -> Column | None:
@@ -96,9 +102,10 @@ def _column(record: Record) -> Column | None:
     )
 
 
-def _sort_into_columns(
+def sort_into_columns(
     records: Sequence[Located],
 ) -> tuple[dict[Column, dict[Entry, list[Located]]], list[LostCell]]:
+    """Records by column and entry, and the failed cells that belong to no column."""
     columns: dict[Column, dict[Entry, list[Located]]] = defaultdict(lambda: defaultdict(list))
     homeless = []
     for path, record in records:
@@ -142,18 +149,28 @@ def _same_but_track(one: Column, other: Column) -> bool:
     return all(getattr(one, name) == getattr(other, name) for name in names)
 
 
-def _candidates(entries: Mapping[Entry, Sequence[Located]]) -> list[Candidate]:
+@dataclass(frozen=True, eq=False)
+class _ReadColumn:
+    """All entries of a column, judged by one gate; ``whole`` are the cells that a table may rest on."""
+
+    candidates: list[Candidate]
+    gate: ColumnGate
+    whole: list[StoredCell]
+
+
+def _read_column(column: Column, entries: Mapping[Entry, Sequence[Located]]) -> _ReadColumn:
+    by_entry = {entry: _by_subject(located) for entry, located in sorted(entries.items(), key=lambda item: item[0])}
+    wanted = [item for records in by_entry.values() for item in records.values() if is_scored(item[1])]
+    read = {path: read_cell(path, record) for path, record in wanted}
+    whole = [cell for cell in read.values() if not cell.record.partial]
+    check_comparable(column, whole)
+    gate = column_gate([read[path] for path, _ in reference_records(wanted)])
     candidates = []
-    for entry, located in sorted(entries.items(), key=lambda item: item[0]):
-        by_subject = _by_subject(located)
-        # an invalidated record stays visible, its numbers do not
-        scored = {
-            subject: read_cell(path, record)
-            for subject, (path, record) in by_subject.items()
-            if record.status == "success" and not record.invalidated and _has_headline(record)
-        }
-        candidates.append(Candidate(entry, located[0][1].model, by_subject, scored))
-    return candidates
+    for entry, records in by_entry.items():
+        judged = {subject: gate.score(read[path]) for subject, (path, _) in records.items() if path in read}
+        cells = {subject: cell for subject, cell in judged.items() if cell is not None}
+        candidates.append(Candidate(entry, next(iter(records.values()))[1].model, records, cells))
+    return _ReadColumn(candidates, gate, whole)
 
 
 def _by_subject(located: Sequence[Located]) -> dict[str, Located]:
@@ -168,16 +185,11 @@ def _by_subject(located: Sequence[Located]) -> dict[str, Located]:
     return found
 
 
-def _has_headline(record: Record) -> bool:
-    headline = record.scores.get("unique")
-    return headline is not None and headline.estimate is not None
-
-
 def _build_table(column: Column, entries: Mapping[Entry, Sequence[Located]]) -> Table:
-    candidates = _candidates(entries)
-    whole = [cell for candidate in candidates for cell in candidate.cells.values() if not cell.record.partial]
-    check_comparable(column, whole)
-    subjects = tuple(sorted({cell.record.subject for cell in whole}, key=natural_key))
+    read = _read_column(column, entries)
+    candidates, whole = read.candidates, read.whole
+    scored_subjects = {s for c in candidates for s, cell in c.cells.items() if not cell.record.partial}
+    subjects = tuple(sorted(scored_subjects, key=natural_key))
     scored = bool(all(c.record.protocol.constants.get("scored", True) for c in whole))
     complete = [candidate for candidate in candidates if candidate.is_complete(subjects)]
     baselines = [candidate for candidate in complete if candidate.model.row == "baseline"]
@@ -202,40 +214,14 @@ def _build_table(column: Column, entries: Mapping[Entry, Sequence[Located]]) -> 
         scope=scope,
         scope_note=note,
         subjects=subjects,
-        n_blocks=len(first.block_segment) if first else 0,
+        gate=read.gate.count,
+        n_blocks=first.headline.n_blocks if first else 0,
         block_trs=first.policy.inference_block_trs if first else 0,
-        n_segments=len(np.unique(first.block_segment)) if first else 0,
+        n_segments=len(np.unique(first.headline.block_segment)) if first else 0,
         smallest_resolvable=ranking.smallest_resolvable if ranking else None,
         smallest_resolvable_ranked=ranking.smallest_resolvable_ranked if ranking else None,
         scored=scored,
     )
-
-
-def check_comparable(column: Column, cells: Sequence[Cell]) -> None:
-    """Raise DataError unless the cells saw the same blocks and, for one subject, the same responses and ROIs."""
-    reference: dict[str, Cell] = {}
-    for cell in cells:
-        if not np.array_equal(cell.block_segment, cells[0].block_segment):
-            raise DataError(
-                f"{cell.path} and {cells[0].path} have different test blocks: {len(cell.block_segment)} and "
-                f"{len(cells[0].block_segment)}; intervals over subjects and stimuli need a shared test stimulus",
-                "score these subjects as separate data sets, or run the older of the two again with --fresh",
-            )
-        first = reference.setdefault(cell.record.subject, cell)
-        ours, theirs = cell.record.dataset, first.record.dataset
-        same = (
-            ours is not None
-            and theirs is not None
-            and ours.stimuli_sha256 == theirs.stimuli_sha256
-            and ours.responses_sha256 == theirs.responses_sha256
-            and cell.rois == first.rois
-            and np.allclose(cell.signal, first.signal, rtol=1e-6, atol=1e-6 * float(np.abs(first.signal).max()))
-        )
-        if not same:
-            raise DataError(
-                f"{cell.path} and {first.path} were scored on different data, though both say {column.label}",
-                "run the older of the two again with --fresh",
-            )
 
 
 def _rank(entrants: Sequence[Candidate], subjects: Sequence[str]) -> Ranking:
@@ -297,7 +283,7 @@ def _ruler_order(row: Row) -> tuple[int, float, str]:
     return (not known, -row.headline.estimate if isinstance(row.headline, Interval) else 0.0, row.entry.submission)
 
 
-def _unit(cells: Sequence[Cell]) -> str:
+def _unit(cells: Sequence[StoredCell]) -> str:
     units = sorted({cell.record.scores["unique"].unit for cell in cells})
     if len(units) > 1:
         raise DataError(f"records of one column have scores in {', '.join(units)}", "run the older ones with --fresh")

@@ -89,7 +89,8 @@ class Rank:
 class RoiSums:
     """The arithmetic behind one subject and ROI: ``score = c / sqrt(q s)``, sums over all test TRs and voxels.
 
-    ``score`` is None for a ROI whose signal power is not above the gate: it does not enter.
+    ``score`` is None for a ROI whose signal power is not above the gate: it does not enter. ``pooled``: the subject's own
+    signal power is below the gate, that of all subjects is not; ``s`` is the subject's share of the latter.
     """
 
     roi: str
@@ -97,6 +98,16 @@ class RoiSums:
     q: float
     s: float
     score: float | None
+    pooled: bool
+
+
+@dataclass(frozen=True)
+class GateCount:
+    """Entries of a column, subjects times ROIs: all, those that enter, those among them with pooled signal power."""
+
+    entries: int
+    scored: int
+    pooled: int
 
 
 @dataclass(frozen=True)
@@ -116,6 +127,8 @@ class RoiScore:
 
     roi: str
     n_subjects: int
+    n_pooled: int
+    """Subjects among them that are scored against signal power pooled over subjects."""
     unique: Score
     raw: Score
     floor: Score
@@ -142,9 +155,10 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Ceiling:
-    """A property of the data, not a score: mean and range over subjects, in units of r."""
+    """A property of the data, not a score: mean and range over ``n_subjects`` that have one, in units of r."""
 
     kind: str
+    n_subjects: int
     mean: float
     low: float
     high: float
@@ -202,6 +216,7 @@ class Table:
     scope_note: str
     """``k of N subjects agree in sign`` of the best row where the subjects are fixed."""
     subjects: tuple[str, ...]
+    gate: GateCount
     n_blocks: int
     block_trs: int
     n_segments: int

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One record with what a board needs of its statistics: influence values, sums and a voxel histogram."""
+"""One record with what a board needs of its statistics: sums by block, influence values and a voxel histogram."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -21,23 +21,49 @@ from voxelboard.leaderboard.board import RoiSums
 HISTOGRAM_EDGES = tuple(round(-1 + 0.02 * index, 2) for index in range(101))
 _ROWS_BY_ROI = ("unique", "raw", "floor")
 _VOXEL_ROWS = ("raw", "floor", "unique")
-# between a headline written from the same sums and its recomputation
-_TOLERANCE = 1e-6
+# The headline of the record and its recomputation come from the same float64 sums.
+_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class StoredCell:
+    """A record with the statistics beside it, before any gate.
+
+    Attributes
+    ----------
+    names : all ROIs of the statistics, in order.
+    tables : row -> sums of inference blocks, ROIs as units.
+    n_voxels : (n_rois,) voxels of each ROI.
+    voxels : row -> (n_bins,) voxels by correlation.
+    ceilings : sum and number of the voxel ceilings that are above 0.
+    """
+
+    path: Path
+    record: Record
+    policy: ScorePolicy
+    names: tuple[str, ...]
+    tables: Mapping[str, BlockStatistics]
+    n_voxels: FloatArray
+    voxels: Mapping[str, NDArray[np.int64]]
+    ceilings: tuple[float, int]
+
+    @property
+    def headline(self) -> BlockStatistics:
+        """The sums of the headline row; their signal power is that of all rows."""
+        return self.tables["unique"]
 
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """A scored cell.
+    """A scored cell, judged by the gate of its column.
 
     Attributes
     ----------
-    rois : ROIs that enter this subject's score (signal gate of the protocol), in order.
+    rois : ROIs that enter this subject's score, in order.
     block_segment : (n_blocks,) test segment of each inference block.
     influence : row -> (n_blocks, n_rois) influence values of that row's score; the mean over both axes is the score.
-    signal : (n_blocks, n_rois) signal power of all ROIs, the same for all models of a subject.
     sums : totals of the headline row, of all ROIs.
-    voxels : row -> (n_bins,) voxels by correlation.
-    ceilings : sum and number of the voxel ceilings that are above 0.
+    voxels, ceilings : as in :class:`StoredCell`.
     """
 
     path: Path
@@ -46,7 +72,6 @@ class Cell:
     rois: tuple[str, ...]
     block_segment: NDArray[np.int64]
     influence: Mapping[str, FloatArray]
-    signal: FloatArray
     sums: tuple[RoiSums, ...]
     voxels: Mapping[str, NDArray[np.int64]]
     ceilings: tuple[float, int]
@@ -79,29 +104,29 @@ def score_policy(record: Record, path: Path) -> ScorePolicy:
     return ScorePolicy(**values)
 
 
-def read_cell(path: Path, record: Record) -> Cell:
-    """Read the statistics beside a record that has status success; raises DataError when they are not whole."""
+def read_cell(path: Path, record: Record) -> StoredCell:
+    """Read the statistics beside a record that has status success and a headline.
+
+    Raises
+    ------
+    DataError
+        when they are not whole, or do not give the record's headline.
+    """
     arrays = read_statistics(path, record)
     policy = score_policy(record, path)
     tables = _tables(path, arrays, policy)
     if "unique" not in tables:
         raise DataError(f"{path.with_suffix('.npz')} lacks stats__unique", "run its cell with --fresh")
-    joined = {row: coarsen(stats, policy.inference_block_trs) for row, stats in tables.items()}
-    headline = joined["unique"]
-    # the rule of the score: it looks at responses only, so it is the same for every model
-    entering = signal_gate(headline, policy.gate_standard_errors)
-    names = [str(roi) for roi in arrays["rois"]]
     ceilings = arrays.get("voxel_ceiling", np.zeros(0))
     above = ceilings[np.isfinite(ceilings) & (ceilings > 0)].astype(np.float64)
-    cell = Cell(
+    names = tuple(str(roi) for roi in arrays["rois"])
+    cell = StoredCell(
         path=path,
         record=record,
         policy=policy,
-        rois=tuple(name for name, enters in zip(names, entering, strict=True) if enters),
-        block_segment=headline.block_segment,
-        influence=_influence(path, joined, entering),
-        signal=headline.s,
-        sums=_sums(names, headline, entering),
+        names=names,
+        tables={row: coarsen(stats, policy.inference_block_trs) for row, stats in tables.items()},
+        n_voxels=_count_voxels(path, arrays, names),
         voxels={
             row: np.histogram(np.clip(arrays[f"voxel_r__{row}"], -1, 1), bins=np.array(HISTOGRAM_EDGES))[0]
             for row in _VOXEL_ROWS
@@ -113,25 +138,68 @@ def read_cell(path: Path, record: Record) -> Cell:
     return cell
 
 
-def _check_headline(cell: Cell) -> None:
-    """Raise DataError when the headline in the record is not the one of the statistics beside it."""
-    stored, found = cell.record.scores["unique"].estimate, [roi.score for roi in cell.sums if roi.score is not None]
-    mean = float(np.mean(found)) if found else None
-    if stored is None or mean is None or abs(stored - mean) > _TOLERANCE:
+def _check_headline(cell: StoredCell) -> None:
+    """Raise DataError when the headline in the record is not the one of the statistics beside it.
+
+    A record is written for one subject, so it is checked by that subject's own gate, not by the column's.
+    """
+    own = signal_gate(cell.headline, cell.policy.gate_standard_errors)
+    found = [noise_corrected(float(c), float(q), float(s)) for c, q, s in zip(*cell.headline.totals(), strict=True)]
+    scores = [score for score, enters in zip(found, own, strict=True) if enters and score is not None]
+    mean = float(np.mean(scores)) if scores else None
+    stored = cell.record.scores["unique"].estimate
+    same = stored is None and mean is None
+    if stored is not None and mean is not None:
+        same = abs(stored - mean) <= _TOLERANCE
+    if not same:
         raise DataError(
             f"{cell.path}: the record says unique {stored}, its statistics give {mean}",
             "the record was edited or damaged: run its cell with --fresh",
         )
 
 
-def _influence(path: Path, joined: Mapping[str, BlockStatistics], rois: BoolArray) -> dict[str, FloatArray]:
-    wanted = {row: stats for row, stats in joined.items() if row in _ROWS_BY_ROI or row.endswith("_unique")}
+def score_cell(cell: StoredCell, scored: BoolArray, pooled: BoolArray, power: FloatArray) -> Cell:
+    """Score a cell by a gate.
+
+    Parameters
+    ----------
+    scored : (n_rois,) which ROIs enter; one at least.
+    pooled : (n_rois,) which of them are scored against ``power`` instead of their own signal power.
+    power : (n_blocks, n_rois) signal power pooled over subjects.
+    """
+    tables = {row: replace(table, s=np.where(pooled, power, table.s)) for row, table in cell.tables.items()}
+    return Cell(
+        path=cell.path,
+        record=cell.record,
+        policy=cell.policy,
+        rois=tuple(name for name, enters in zip(cell.names, scored, strict=True) if enters),
+        block_segment=cell.headline.block_segment,
+        influence=_influence(cell.path, tables, scored),
+        sums=_sums(cell.names, tables["unique"], scored, pooled),
+        voxels=cell.voxels,
+        ceilings=cell.ceilings,
+    )
+
+
+def _influence(path: Path, tables: Mapping[str, BlockStatistics], rois: BoolArray) -> dict[str, FloatArray]:
+    wanted = {row: stats for row, stats in tables.items() if row in _ROWS_BY_ROI or row.endswith("_unique")}
     try:
         return {
             row: unit_influence(replace(t, c=t.c[:, rois], q=t.q[:, rois], s=t.s[:, rois])) for row, t in wanted.items()
         }
     except InvalidNumbers as error:
         raise DataError(f"{path.with_suffix('.npz')}: {error}", "run its cell with --fresh") from error
+
+
+def _count_voxels(path: Path, arrays: Mapping[str, NDArray[Any]], names: Sequence[str]) -> FloatArray:
+    """(n_rois,) voxels of each ROI, at least one."""
+    labels = arrays.get("voxel_roi", np.zeros(0, dtype=str))
+    counted = np.array([float((labels == name).sum()) for name in names])
+    if not (counted > 0).all():
+        raise DataError(
+            f"{path.with_suffix('.npz')}: voxel_roi does not hold a voxel of each ROI", "run its cell with --fresh"
+        )
+    return counted
 
 
 def _tables(path: Path, arrays: Mapping[str, NDArray[Any]], policy: ScorePolicy) -> dict[str, BlockStatistics]:
@@ -151,8 +219,15 @@ def _tables(path: Path, arrays: Mapping[str, NDArray[Any]], policy: ScorePolicy)
     return tables
 
 
-def _sums(rois: Sequence[str], stats: BlockStatistics, entering: BoolArray) -> tuple[RoiSums, ...]:
+def _sums(rois: Sequence[str], stats: BlockStatistics, scored: BoolArray, pooled: BoolArray) -> tuple[RoiSums, ...]:
     return tuple(
-        RoiSums(roi, float(c), float(q), float(s), noise_corrected(float(c), float(q), float(s)) if enters else None)
-        for roi, c, q, s, enters in zip(rois, *stats.totals(), entering, strict=True)
+        RoiSums(
+            roi,
+            float(c),
+            float(q),
+            float(s),
+            noise_corrected(float(c), float(q), float(s)) if enters else None,
+            bool(shared),
+        )
+        for roi, c, q, s, enters, shared in zip(rois, *stats.totals(), scored, pooled, strict=True)
     )

@@ -19,7 +19,7 @@ from voxelboard.benchmark.statistics.intervals import (
 )
 from voxelboard.benchmark.statistics.ranking import holm
 from voxelboard.benchmark.statistics.scores import FloatArray
-from voxelboard.leaderboard.aggregate import candidates_by_column, check_comparable, natural_key
+from voxelboard.leaderboard.aggregate import candidates_by_column, natural_key
 from voxelboard.leaderboard.board import Column
 from voxelboard.leaderboard.rows import Candidate, headline_table
 
@@ -84,7 +84,6 @@ def compare(results: Path | str, a: str, b: str) -> Comparison:
         if first is not None and second is not None:
             shared = _shared_subjects(first, second)
             if shared:
-                check_comparable(column, [c.cells[subject] for subject in shared for c in (first, second)])
                 found.append((column, first, second, shared))
     if not found:
         raise UserError(f"no column holds scores of both {a} and {b}", "run both on the same task and data set")

@@ -94,6 +94,7 @@ def _table(table: Table, pages: Mapping[Entry, str]) -> dict[str, Any]:
         "scope": table.scope,
         "scope_note": table.scope_note,
         "subjects": list(table.subjects),
+        "gate": vars(table.gate),
         "n_blocks": table.n_blocks,
         "block_trs": table.block_trs,
         "n_segments": table.n_segments,
@@ -125,6 +126,7 @@ def _row(row: Row, pages: Mapping[Entry, str]) -> dict[str, Any]:
         if isinstance(ceiling, Missing)
         else {
             "kind": ceiling.kind,
+            "n_subjects": ceiling.n_subjects,
             "mean": _round(ceiling.mean),
             "low": _round(ceiling.low),
             "high": _round(ceiling.high),

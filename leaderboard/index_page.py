@@ -7,7 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from voxelboard.benchmark.statistics.intervals import Interval
-from voxelboard.leaderboard.board import Board, Entry, Missing, Row, Table
+from voxelboard.leaderboard.board import Board, Entry, GateCount, Missing, Profile, Row, Table
 from voxelboard.leaderboard.charts import (
     Axis,
     Marker,
@@ -31,10 +31,11 @@ _RULERS = {
     "voxelboard/oracle": "the features that made the responses",
     "voxelboard/static": "word vectors without context",
     "voxelboard/random-word-vectors": "word identity, nothing else",
-    "voxelboard/confounds": "floor, 0 by construction",
+    "voxelboard/confounds": "the floor taken for a model, must be 0",
     "voxelboard/context-noise": "smooth noise, must be 0",
     "voxelboard/constant": "the same vector for each word, must be 0",
 }
+_FEW_SUBJECTS = 5
 
 
 def index_context(board: Board, pages: Mapping[Entry, str]) -> dict[str, Any]:
@@ -64,11 +65,6 @@ def table_view(table: Table, pages: Mapping[Entry, str], name: str) -> dict[str,
         "facts": _facts(table),
         "axis": axis_header(axis, markers, label),
         "unit_label": f"beyond confounds, {label}",
-        "unit_short": label,
-        "raw_unit": label,
-        "ceiling_label": {"repeats": "repeats, r", "inter_subject": "inter-subject, r"}.get(
-            table.column.ceiling_kind, "–"
-        ),
         "ranked": rows[:n_ranked],
         "unranked": rows[n_ranked : n_ranked + n_unranked],
         "rulers": rows[n_ranked + n_unranked :],
@@ -118,14 +114,22 @@ def _row_view(
         "subtitle": plain(_RULERS.get(row.entry.submission, row.entry.submission), 60),
         "href": pages[row.entry],
         "state": state_text(row),
+        "alarm": any(record.checks.alarms for _, record in row.cells),
         "search": " ".join(plain(text, 80) for text in texts).lower(),
         "revision": plain(row.entry.revision[:8]),
         "rank_value": row.rank.low if row.rank else "",
         "rail": rank_rail(row.rank.low, row.rank.high, len(table.ranked)) if row.rank else "",
         "bar": headline_bar(row, axis, markers),
-        "spark": layer_sparkline(overview.test, overview.chosen[0] if overview.chosen else None) if overview else "",
+        "spark": _spark(overview) if overview else "",
         "exposure": {"none": "none known"}.get(row.exposure, row.exposure),
     }
+
+
+def _spark(overview: Profile) -> Markup:
+    """The layers in small; nothing for a model of one layer, which has nothing to choose."""
+    if len(overview.test.estimate) < 2:
+        return Markup("")
+    return layer_sparkline(overview.test, overview.chosen[0] if overview.chosen else None)
 
 
 def headline_bar(row: Row, axis: Axis, markers: Sequence[Marker]) -> Markup:
@@ -150,10 +154,14 @@ def state_text(row: Row) -> str:
 def _lead(board: Board) -> str:
     n_models = len({row.entry for table in board.tables for row in table.ranked})
     where = "a simulated brain whose truth is known" if board.kind == "simulated" else "recorded human brains"
-    models = {0: "No models yet", 1: "One model"}.get(n_models, f"{n_models} models")
+    beyond = f"predict {where} beyond what word rate, length and position explain"
+    if n_models == 0:
+        return f"No model is ranked yet. Models are ranked by how well their internal states {beyond}."
+    if n_models == 1:
+        return f"One model, scored by how well its internal states {beyond}. Every score has its uncertainty."
     return (
-        f"{models}, ranked by how well their internal states predict {where} beyond what word rate, length and position "
-        "explain. Every score has its uncertainty; ranks that the data cannot tell apart are shown as such."
+        f"{n_models} models, ranked by how well their internal states {beyond}. Every score has its uncertainty; ranks "
+        "that the data cannot tell apart are shown as such."
     )
 
 
@@ -163,12 +171,18 @@ def _summary(table: Table) -> str:
     n = len(table.ranked)
     if not n:
         return "No model has a score on all subjects yet, so none is ranked."
-    certain = sum(1 for row in table.ranked if row.rank is not None and row.rank.low == row.rank.high)
     with_twin = [badge for row in table.ranked for badge in row.badges if badge.baseline == TWIN]
     beaten = sum(1 for badge in with_twin if badge.beaten)
-    parts = [f"{certain} of {n} models have a rank of their own" if n > 1 else "One model is ranked"]
+    if n == 1:
+        twin = ("cannot be told from", "beats")[beaten]
+        return f"One model is scored; it {twin} its own untrained twin." if with_twin else "One model is scored."
+    certain = sum(1 for row in table.ranked if row.rank is not None and row.rank.low == row.rank.high)
+    parts = [
+        f"{certain} of {n} models {'has' if certain == 1 else 'have'} a rank of {'its' if certain == 1 else 'their'} own"
+    ]
     if with_twin:
-        parts.append(f"{beaten} of {len(with_twin)} beat their own untrained twin")
+        verb, own = ("beats", "its") if beaten == 1 else ("beat", "their")
+        parts.append(f"{beaten} of {len(with_twin)} {verb} {own} own untrained twin")
     return "; ".join(parts) + "."
 
 
@@ -177,8 +191,9 @@ def _facts(table: Table) -> list[tuple[str, str, str]]:
     ranked = table.smallest_resolvable_ranked
     n_subjects = len(table.subjects)
     return [
-        ("Subjects", str(n_subjects), plain(", ".join(table.subjects), 60)),
-        ("Test blocks", str(table.n_blocks), f"of {table.block_trs} TRs, {_segments(table.n_segments)}"),
+        ("Subjects", str(n_subjects), name_subjects(table.subjects)),
+        ("Regions of subjects", *_gate_fact(table.gate)),
+        ("Test blocks", str(table.n_blocks), f"of {table.block_trs} TRs, in {_segments(table.n_segments)}"),
         ("Intervals generalise to", table.scope, table.scope_note or _what_new(table)),
         (
             "Smallest resolvable difference",
@@ -192,7 +207,24 @@ def _facts(table: Table) -> list[tuple[str, str, str]]:
 
 
 def _segments(n: int) -> str:
-    return "one story" if n == 1 else f"{n} stories"
+    return "one test segment" if n == 1 else f"{n} test segments"
+
+
+def name_subjects(subjects: Sequence[str]) -> str:
+    """All names of a few subjects, the first two and the last of many."""
+    few = len(subjects) <= _FEW_SUBJECTS
+    return (
+        ", ".join(plain(name, 20) for name in subjects)
+        if few
+        else (f"{plain(subjects[0], 20)}, {plain(subjects[1], 20)}, … {plain(subjects[-1], 20)}")
+    )
+
+
+def _gate_fact(gate: GateCount) -> tuple[str, str]:
+    value = str(gate.scored) if gate.scored == gate.entries else f"{gate.scored} of {gate.entries}"
+    if gate.pooled:
+        return value, f"enter, {gate.pooled} of them with signal power pooled over subjects"
+    return value, "enter, all with signal of their own"
 
 
 def _what_new(table: Table) -> str:
@@ -205,7 +237,8 @@ def _ceiling_note(table: Table) -> str:
     for row in (*table.ranked, *table.rulers):
         if not isinstance(row.ceiling, Missing):
             ceiling = row.ceiling
-            return f"mean r {number(ceiling.mean)}, {number(ceiling.low)} to {number(ceiling.high)} over subjects"
+            some = "" if ceiling.n_subjects == len(table.subjects) else f"{ceiling.n_subjects} "
+            return f"mean r {number(ceiling.mean)}, {number(ceiling.low)} to {number(ceiling.high)} over {some}subjects"
     return "scores are correlations, not corrected for noise" if table.column.ceiling_kind == "none" else ""
 
 

@@ -29,6 +29,7 @@ from voxelboard.leaderboard.charts.intervals import BAR_WIDTH
 from voxelboard.leaderboard.charts.layers import profile_limits
 from voxelboard.leaderboard.index_page import (
     display_name,
+    name_subjects,
     protocol_lines,
     state_text,
     table_axis,
@@ -61,8 +62,8 @@ _METRICS = (
     ("Joint r, confounds and model", "joint_r"),
 )
 
-# Gives the address of the copy of a record, relative to the model's page, or None.
-RecordLink = Callable[[Path], str | None]
+# Gives the address of the published copy of a record, relative to the model's page.
+RecordLink = Callable[[Path, Record], str]
 
 
 def model_context(rows: Sequence[tuple[Table, Row]], link: RecordLink) -> dict[str, Any]:
@@ -73,6 +74,7 @@ def model_context(rows: Sequence[tuple[Table, Row]], link: RecordLink) -> dict[s
         "page": _page(first),
         "columns": [_column(table, row, link, index) for index, (table, row) in enumerate(rows, start=1)],
         "resolved": _resolved(first, records),
+        "responses": _responses(records),
         "check_names": [(name, meaning) for name, _, meaning in _CHECKS],
         "protocols": protocol_lines([table for table, _ in rows]),
     }
@@ -96,7 +98,6 @@ def _page(row: Row) -> dict[str, Any]:
 
 def _column(table: Table, row: Row, link: RecordLink, index: int) -> dict[str, Any]:
     shown_sums = [(plain(s.subject, 40), sums) for s in row.subjects for sums in s.sums]
-    alarms = {f"{record.subject}: {alarm}" for _, record in row.cells for alarm in record.checks.alarms}
     return {
         "id": f"column-{index}",
         "heading": plain(table.column.label),
@@ -112,13 +113,14 @@ def _column(table: Table, row: Row, link: RecordLink, index: int) -> dict[str, A
         "rois_left": max(0, len(row.rois) - _MAX_ROIS),
         "panels": _panels(row),
         **_histogram(row),
+        "pooled": table.gate.pooled,
         "formula": _formula(table),
         "sums": shown_sums[:_MAX_SUMS],
         "sums_left": max(0, len(shown_sums) - _MAX_SUMS),
         "metrics": [(name, row.headline if key is None else row.metrics[key]) for name, key in _METRICS],
         "cells": [_cell(path, record, link) for path, record in row.cells],
         "checks": [(plain(record.subject, 40), _checks(record.checks)) for _, record in row.cells],
-        "alarms": sorted(plain(alarm, 300) for alarm in alarms),
+        "alarms": _alarms(row),
         "stages": _stages(row),
         "command": _command(table, row),
         "methods": _methods(table),
@@ -244,7 +246,17 @@ def _formula(table: Table) -> str:
     return (
         "Sums over all test TRs and voxels of a region: c is prediction times response, q the prediction squared, "
         f"{signal}. A region enters where s is reliably above 0. Its score is c / √(q·s); regions, then subjects, are "
-        "averaged with equal weight."
+        f"averaged with equal weight.{_pooling_note(table)}"
+    )
+
+
+def _pooling_note(table: Table) -> str:
+    if not table.gate.pooled:
+        return ""
+    return (
+        f" For {table.gate.pooled} of {table.gate.entries} regions of subjects only the s of all subjects together is: "
+        "they are scored against their share of it. (A record by itself knows one subject: its own headline leaves such "
+        "regions out.)"
     )
 
 
@@ -261,13 +273,18 @@ def _resolved(row: Row, records: Sequence[Record]) -> list[tuple[str, str]]:
         if record.dataset is not None:
             stamp = record.dataset
             lines.append((f"Stimuli, {stamp.name}", f"SHA-256 {stamp.stimuli_sha256}"))
-            lines.append((f"Responses, {stamp.name}, {record.subject}", f"SHA-256 {stamp.responses_sha256}"))
     environments = [record.environment for record in records if record.environment is not None]
     for environment in environments:
         lines.append(("Software", ", ".join(f"{name} {v}" for name, v in sorted(environment.versions.items()))))
         commit = environment.git_commit or "none"
         lines.append(("Commit", f"{commit}{' with local changes' if environment.git_dirty else ''}"))
     return [(plain(name, 80), plain(value, 300)) for name, value in dict.fromkeys(lines)]
+
+
+def _responses(records: Sequence[Record]) -> list[tuple[str, str, str]]:
+    """Data set, subject and SHA-256 of its responses."""
+    lines = [(r.dataset.name, r.subject, r.dataset.responses_sha256) for r in records if r.dataset is not None]
+    return [(plain(name, 80), plain(subject, 40), plain(digest, 80)) for name, subject, digest in dict.fromkeys(lines)]
 
 
 def _cell(path: Path, record: Record, link: RecordLink) -> dict[str, Any]:
@@ -280,7 +297,7 @@ def _cell(path: Path, record: Record, link: RecordLink) -> dict[str, Any]:
         "memory": size(environment.peak_memory_bytes) if environment else "–",
         "started": plain(environment.started_at, 25) if environment else "–",
         "verification": record.verification,
-        "href": link(path),
+        "href": link(path, record),
         "digest": record.digest[:12],
     }
 
@@ -291,6 +308,15 @@ def _checks(checks: Checks) -> list[str]:
         "–" if value is None else (f"{value:.1e}" if 0 < abs(value) < 1e-3 else number(value))
         for value in values.values()
     ]
+
+
+def _alarms(row: Row) -> list[str]:
+    """Each alarm once, with the subjects that it is about."""
+    about: dict[str, list[str]] = defaultdict(list)
+    for _, record in row.cells:
+        for alarm in record.checks.alarms:
+            about[alarm].append(record.subject)
+    return [f"{name_subjects(subjects)}: {plain(alarm, 300)}" for alarm, subjects in sorted(about.items())]
 
 
 def _stages(row: Row) -> list[tuple[str, str]]:
@@ -306,7 +332,10 @@ def _command(table: Table, row: Row) -> str:
     if not row.cells:
         return ""
     subjects = ",".join(dict.fromkeys(record.subject for _, record in row.cells))
-    parts = ["voxelboard", "run", "-m", row.entry.submission, "-t", table.column.task]
+    name = row.entry.submission
+    # A checkpoint of somebody's machine has no name that others could give, and its path is nobody's business.
+    model = f"path/to/{name.rpartition('/')[2]}" if row.model.source == "local" else name
+    parts = ["voxelboard", "run", "-m", model, "-t", table.column.task]
     parts += ["--data", table.column.dataset, "--subjects", subjects]
     if table.column.protocol != V1.name:
         parts += ["--protocol", table.column.protocol]

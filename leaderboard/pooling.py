@@ -72,13 +72,13 @@ def _half_width(values: FloatArray, errors: FloatArray, n_blocks: int) -> tuple[
 
 
 def pool_ceilings(estimates: Sequence[Estimate | None], kind: str) -> Ceiling | Missing:
-    """Mean and range over subjects."""
+    """Mean and range over the subjects that have one: a subject whose signal power is not above 0 has none."""
     if kind == "none":
         return Missing("this data set has no ceiling")
     values = [estimate.estimate for estimate in estimates if estimate is not None and estimate.estimate is not None]
-    if not values or len(values) < len(estimates):
+    if not values or None in estimates:
         return Missing("not in the records")
-    return Ceiling(kind, float(np.mean(values)), min(values), max(values))
+    return Ceiling(kind, len(values), float(np.mean(values)), min(values), max(values))
 
 
 def pool_profiles(layers: Sequence[dict[str, LayerProfile]], order: Iterable[str]) -> tuple[Profile, ...]:

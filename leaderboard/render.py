@@ -5,6 +5,7 @@ import base64
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,16 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from voxelboard.benchmark.records import load_records, revision_folder, slug
+from voxelboard.benchmark.records import Record, load_records, revision_folder, slug
 from voxelboard.leaderboard.aggregate import aggregate_records
 from voxelboard.leaderboard.board import Board, Entry, Missing, Row, Table
 from voxelboard.leaderboard.export import board_csv, board_json
+from voxelboard.leaderboard.gating import Located
 from voxelboard.leaderboard.index_page import index_context
-from voxelboard.leaderboard.model_page import model_context, relative_address
+from voxelboard.leaderboard.model_page import RecordLink, model_context, relative_address
 from voxelboard.leaderboard.site import check_output, replace_site
 from voxelboard.leaderboard.text import bounds, count, number, plain, short_hash, signed
+from voxelboard.leaderboard.visibility import public_records, published
 
 _HERE = Path(__file__).resolve().parent
 _TITLES = {
@@ -30,8 +33,10 @@ _TITLES = {
 _MAX_NAME = 80
 
 
-def render(results: Path | str, output: Path | str) -> Path:
-    """Write the site of all records below ``results`` and return its ``index.html``.
+def render(
+    results: Path | str, output: Path | str, *, today: date | None = None, include_private: bool = False
+) -> Path:
+    """Write the site of the records below ``results`` and return its ``index.html``.
 
     One board per kind of data: real and simulated records never share a page. With one kind the board is the root of the
     site; with both, the root offers ``real/`` and ``simulated/``. The same records give the same bytes. The site is built
@@ -41,6 +46,8 @@ def render(results: Path | str, output: Path | str) -> Path:
     ----------
     results : folder of records, as written by ``voxelboard run``.
     output : folder of the site; made if it does not exist. A folder that holds anything but an earlier render is refused.
+    today : the day of publication: embargoes that end by then are over. None: none is.
+    include_private : also show private and embargoed records; every page then says not to publish it.
 
     Raises
     ------
@@ -49,25 +56,36 @@ def render(results: Path | str, output: Path | str) -> Path:
     DataError
         when a record or its statistics are damaged.
     """
-    source, target = Path(results).resolve(), Path(output).resolve()
+    return render_records(
+        load_records(results), Path(results), Path(output), today=today, include_private=include_private
+    )
+
+
+def render_records(
+    records: Sequence[Located], results: Path, output: Path, *, today: date | None = None, include_private: bool = False
+) -> Path:
+    """As :func:`render`, for records that were loaded from ``results``."""
+    source, target = results.resolve(), output.resolve()
     check_output(target, source)
-    boards = aggregate_records(load_records(source))
+    public = public_records(records, today)
+    shown = records if include_private else public
+    boards = aggregate_records(shown)
     both = len(boards) > 1
-    shared = {"kind": "", "root": "", "page_class": "page"}
+    shared = {"kind": "", "root": "", "page_class": "page", "private": len(shown) > len(public)}
 
     def build(site: Path) -> None:
         if both:
             _write(site / "index.html", _page("choose.html.j2", **shared, boards=_choices(boards)))
         for board in boards or (Board("real", (), ()),):
-            _render_board(board, site / board.kind if both else site, source, both)
+            _render_board(board, site / board.kind if both else site, source, both, shared)
 
     replace_site(target, build)
     return target / "index.html"
 
 
-def _render_board(board: Board, folder: Path, source: Path, both: bool) -> None:
+def _render_board(board: Board, folder: Path, source: Path, both: bool, shared: Mapping[str, Any]) -> None:
     pages = page_names(board)
-    shared = {"kind": board.kind, "root": "", "page_class": ""}
+    shared = {**shared, "kind": board.kind, "page_class": ""}
     other_kind = "simulated" if board.kind == "real" else "real"
     other = {"href": f"../{other_kind}/index.html", "label": _TITLES[other_kind][0]} if both else None
     _write(folder / "index.html", _page("index.html.j2", **shared, other=other, **index_context(board, pages)))
@@ -105,14 +123,14 @@ def _rows_by_entry(board: Board) -> dict[Entry, list[tuple[Table, Row]]]:
     return {entry: sorted(rows, key=lambda item: not item[1].cells) for entry, rows in found.items()}
 
 
-def _record_copier(folder: Path, page: Path, source: Path) -> Callable[[Path], str | None]:
+def _record_copier(folder: Path, page: Path, source: Path) -> RecordLink:
     """Copies a record into the site when it is linked for the first time and gives its address from ``page``."""
 
-    def link(path: Path) -> str | None:
+    def link(path: Path, record: Record) -> str:
         copy = folder / "data" / "records" / path.resolve().relative_to(source)
         if not copy.exists():
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_bytes(path.read_bytes())
+            # not the results' canonical JSON, whose sorted keys take Python's slow encoder: half of the time of a site
+            _write(copy, published(record).model_dump_json(indent=2) + "\n")
         return relative_address(copy, page)
 
     return link

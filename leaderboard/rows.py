@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from voxelboard.benchmark.records import Estimate, ModelStamp, Record
-from voxelboard.benchmark.statistics.intervals import two_way_interval
+from voxelboard.benchmark.statistics.intervals import single_subject_interval, two_way_interval
 from voxelboard.benchmark.statistics.ranking import Badge, baseline_badges
 from voxelboard.benchmark.statistics.scores import FloatArray
 from voxelboard.leaderboard.board import (
@@ -26,7 +26,6 @@ from voxelboard.leaderboard.board import (
 )
 from voxelboard.leaderboard.cells import Cell
 from voxelboard.leaderboard.pooling import (
-    as_score,
     overview_profile,
     pool_ceilings,
     pool_estimates,
@@ -223,9 +222,9 @@ def _badges(candidate: Candidate, subjects: Sequence[str], baselines: Sequence[C
 
 
 def _subject(cell: Cell) -> SubjectScore:
-    return SubjectScore(
-        cell.record.subject, as_score(cell.record.scores.get("unique")), cell.path, cell.record, cell.sums
-    )
+    # not the record's own headline: that follows the subject's own gate, the board the column's
+    headline = single_subject_interval(cell.macro("unique"), confidence=cell.policy.confidence)
+    return SubjectScore(cell.record.subject, headline, cell.path, cell.record, cell.sums)
 
 
 def _roi_scores(cells: Sequence[Cell]) -> tuple[RoiScore, ...]:
@@ -234,7 +233,8 @@ def _roi_scores(cells: Sequence[Cell]) -> tuple[RoiScore, ...]:
     for roi in rois:
         having = [cell for cell in cells if roi in cell.rois]
         unique, raw, floor = (_roi_score(having, roi, row) for row in ("unique", "raw", "floor"))
-        found.append(RoiScore(roi, len(having), unique, raw, floor))
+        n_pooled = sum(1 for cell in having for sums in cell.sums if sums.roi == roi and sums.pooled)
+        found.append(RoiScore(roi, len(having), n_pooled, unique, raw, floor))
     return tuple(found)
 
 

@@ -21,6 +21,7 @@ from voxelboard.runners.commands.explain import explain
 from voxelboard.runners.commands.listing import list_app
 from voxelboard.runners.commands.render import render
 from voxelboard.runners.commands.run import run
+from voxelboard.runners.commands.selftest import selftest
 from voxelboard.runners.commands.status import status
 from voxelboard.runners.console import say, say_error
 
@@ -57,6 +58,7 @@ app.command()(explain)
 app.command()(compare)
 app.add_typer(data_app, name="data")
 app.command()(doctor)
+app.command()(selftest)
 
 
 def run_cli(arguments: list[str] | None = None) -> int:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The arithmetic behind a stored score, recomputed from the sufficient statistics beside its records.
 
-Nothing is taken from the record's own scores: they are compared with what is recomputed here.
+Nothing is taken from the record's own scores: they are compared with what their statistics give by the subject's own
+gate. The scores that are explained follow the gate of the column, as on the board.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,39 +12,36 @@ from typing import Any
 
 import numpy as np
 
-from voxelboard.benchmark.errors import DataError, UserError, unknown_name
-from voxelboard.benchmark.records import Record, load_records, read_statistics
-from voxelboard.benchmark.statistics.gates import signal_gate
-from voxelboard.benchmark.statistics.influence import macro_influence
+from voxelboard.benchmark.errors import UserError, unknown_name
+from voxelboard.benchmark.records import load_records
 from voxelboard.benchmark.statistics.intervals import Interval, single_subject_interval, two_way_interval
-from voxelboard.benchmark.statistics.scores import BlockStatistics, FloatArray, coarsen, noise_corrected
-from voxelboard.leaderboard.cells import score_policy
-
-# The stored score and the recomputed one come from the same float64 sums.
-_TOLERANCE = 1e-9
-
-
-@dataclass(frozen=True)
-class RoiSums:
-    """One region: ``score = c / sqrt(q s)``; None where its signal power does not pass the gate."""
-
-    roi: str
-    c: float
-    q: float
-    s: float
-    score: float | None
+from voxelboard.leaderboard.aggregate import sort_into_columns
+from voxelboard.leaderboard.board import Column, Entry, RoiSums
+from voxelboard.leaderboard.cells import Cell, StoredCell, read_cell
+from voxelboard.leaderboard.gating import (
+    Located,
+    check_comparable,
+    column_gate,
+    is_scored,
+    reference_records,
+)
 
 
 @dataclass(frozen=True)
 class SubjectExplanation:
-    """One subject: its regions, the mean of those that pass the gate, and the interval over test blocks."""
+    """One subject: its regions, the mean of those that enter, and the interval over test blocks.
+
+    ``stored`` is the headline of the record, by the subject's own gate; it differs from ``mean`` where regions enter
+    with pooled signal power, and is None where none enters by itself. ``mean`` and ``interval`` are None where no
+    region enters.
+    """
 
     subject: str
     record: str
     rois: tuple[RoiSums, ...]
-    mean: float
-    interval: Interval
-    stored: float
+    mean: float | None
+    interval: Interval | None
+    stored: float | None
     n_blocks: int
 
 
@@ -60,6 +58,12 @@ class Explanation:
     unit: str
     block_trs: int
     gate: float
+    n_gate_subjects: int
+    """Subjects of the column that the gate was computed from."""
+    n_entries: int
+    n_scored: int
+    n_pooled: int
+    """Entries of this model (subject and region): all, those that enter, those among them with pooled signal power."""
     subjects: tuple[SubjectExplanation, ...]
     mean: float
     interval: Interval
@@ -80,22 +84,26 @@ def explain_scores(results: Path, model: str, task: str, dataset: str | None = N
         when statistics are damaged, or a stored score is not what they give.
     """
     records = load_records(results)
-    names = {record.model.submission for _, record in records}
-    full = _full_name(model, names)
-    groups: dict[tuple[str, ...], list[tuple[Path, Record]]] = {}
-    for path, record in records:
-        stamp = record.dataset
-        if record.model.submission != full or record.task != task or record.status != "success" or stamp is None:
-            continue
-        if dataset in (None, stamp.name) and not record.invalidated:
-            version = f"{stamp.name} {stamp.version}"
-            revision = f"{record.model.revision}{record.model.seed if record.model.weights == 'random' else ''}"
-            partial = "partial" if record.partial else ""
-            groups.setdefault((version, record.protocol.hash, revision, partial), []).append((path, record))
-    if not groups:
+    full = _full_name(model, {record.model.submission for _, record in records})
+    asked = [
+        (path, record)
+        for path, record in records
+        if record.task == task and record.dataset is not None and dataset in (None, record.dataset.name)
+    ]
+    columns, _ = sort_into_columns(asked)
+    found = []
+    for column, entries in sorted(columns.items()):
+        references = reference_records([item for located in entries.values() for item in located])
+        for entry, located in sorted(entries.items()):
+            for partial in (False, True):
+                mine = [item for item in located if is_scored(item[1]) and item[1].partial == partial]
+                if entry.submission == full and mine:
+                    found.append(_explain(column, entry, mine, references))
+    explanations = [explanation for explanation in found if explanation is not None]
+    if not explanations:
         where = f" on {dataset}" if dataset else ""
         raise UserError(f"{full} has no scores for {task}{where} in {results}", "`voxelboard status` says why")
-    return [_explain(group) for _, group in sorted(groups.items())]
+    return explanations
 
 
 def _full_name(model: str, names: set[str]) -> str:
@@ -107,63 +115,57 @@ def _full_name(model: str, names: set[str]) -> str:
     raise unknown_name("model with records", model, names)
 
 
-def _explain(group: Sequence[tuple[Path, Record]]) -> Explanation:
-    explained = [_explain_subject(path, record) for path, record in group]
-    subjects = tuple(subject for subject, _ in explained)
-    tables = [influence for _, influence in explained]
-    path, first = group[0]
-    if len({len(table) for table in tables}) > 1:
-        raise DataError(f"the subjects beside {path} have different test blocks", "run their cells with --fresh")
-    policy, stamp = score_policy(first, path), first.dataset
+def _explain(
+    column: Column, entry: Entry, located: Sequence[Located], references: Sequence[Located]
+) -> Explanation | None:
+    """None when no region of any subject enters."""
+    cells = [read_cell(path, record) for path, record in located]
+    reference = [read_cell(path, record) for path, record in references]
+    check_comparable(column, [cell for cell in (*reference, *cells) if not cell.record.partial])
+    gate = column_gate(reference)
+    scored = [(cell, gate.score(cell)) for cell in cells]
+    subjects = tuple(_explain_subject(stored, cell) for stored, cell in scored)
+    tables = [cell.macro("unique") for _, cell in scored if cell is not None]
+    if not tables:
+        return None
+    rois, policy = [roi for subject in subjects for roi in subject.rois], cells[0].policy
     return Explanation(
-        model=first.model.submission,
-        revision=first.model.revision,
-        task=first.task,
-        dataset=f"{stamp.name} {stamp.version}" if stamp else "",
-        protocol=first.protocol.name,
-        protocol_hash=first.protocol.hash,
-        unit=first.scores["unique"].unit,
+        model=entry.submission,
+        revision=entry.revision,
+        task=column.task,
+        dataset=f"{column.dataset} {column.dataset_version}",
+        protocol=column.protocol,
+        protocol_hash=column.protocol_hash,
+        unit=cells[0].record.scores["unique"].unit,
         block_trs=policy.inference_block_trs,
         gate=policy.gate_standard_errors,
+        n_gate_subjects=len(gate.cells),
+        n_entries=len(rois),
+        n_scored=sum(roi.score is not None for roi in rois),
+        n_pooled=sum(roi.pooled for roi in rois),
         subjects=subjects,
-        mean=float(np.mean([subject.mean for subject in subjects])),
+        mean=float(np.mean([subject.mean for subject in subjects if subject.mean is not None])),
         interval=two_way_interval(np.stack(tables), confidence=policy.confidence),
     )
 
 
-def _explain_subject(path: Path, record: Record) -> tuple[SubjectExplanation, FloatArray]:
-    """The explanation and the (n_blocks,) influence values behind its interval."""
-    policy = score_policy(record, path)
-    names, stats = _headline_sums(path, record, policy.stored_block_trs)
-    stats = coarsen(stats, policy.inference_block_trs)
-    passed = signal_gate(stats, policy.gate_standard_errors)
-    rois = tuple(
-        RoiSums(name, float(c), float(q), float(s), noise_corrected(float(c), float(q), float(s)) if enters else None)
-        for name, c, q, s, enters in zip(names, *stats.totals(), passed, strict=True)
+def _explain_subject(stored: StoredCell, cell: Cell | None) -> SubjectExplanation:
+    record = stored.record
+    headline = record.scores["unique"].estimate
+    if cell is None:
+        sums = zip(stored.names, *stored.headline.totals(), strict=True)
+        rois = tuple(RoiSums(name, float(c), float(q), float(s), None, False) for name, c, q, s in sums)
+        return SubjectExplanation(record.subject, str(stored.path), rois, None, None, headline, 0)
+    influence = cell.macro("unique")
+    return SubjectExplanation(
+        subject=record.subject,
+        record=str(stored.path),
+        rois=cell.sums,
+        mean=float(np.mean([roi.score for roi in cell.sums if roi.score is not None])),
+        interval=single_subject_interval(influence, confidence=cell.policy.confidence),
+        stored=headline,
+        n_blocks=len(influence),
     )
-    stored = record.scores["unique"].estimate
-    scores = [roi.score for roi in rois if roi.score is not None]
-    mean = float(np.mean(scores)) if scores else None
-    if stored is None or mean is None or abs(stored - mean) > _TOLERANCE:
-        raise DataError(
-            f"{path}: the record says unique {stored}, its statistics give {mean}",
-            "the record was edited or damaged: run its cell with --fresh",
-        )
-    influence = macro_influence(stats, passed)
-    interval = single_subject_interval(influence, confidence=policy.confidence)
-    explanation = SubjectExplanation(record.subject, str(path), rois, mean, interval, stored, len(influence))
-    return explanation, influence
-
-
-def _headline_sums(path: Path, record: Record, block_trs: int) -> tuple[list[str], BlockStatistics]:
-    """Names of the regions, and the sums of the headline by stored block."""
-    arrays = read_statistics(path, record)
-    try:
-        names = [str(name) for name in arrays["rois"]]
-        c, q, s = np.moveaxis(np.asarray(arrays["stats__unique"], dtype=np.float64), -1, 0)
-        return names, BlockStatistics(c, q, s, np.asarray(arrays["block_segment"], dtype=np.int64), block_trs)
-    except (KeyError, ValueError) as error:
-        raise DataError(f"{path.with_suffix('.npz')}: {error}", "run its cell with --fresh") from error
 
 
 def show_explanation(explanation: Explanation) -> Iterator[str]:
@@ -171,24 +173,40 @@ def show_explanation(explanation: Explanation) -> Iterator[str]:
     e = explanation
     yield f"{e.model} @ {e.revision[:12]} · {e.task} · {e.dataset} · protocol {e.protocol} ({e.protocol_hash[:12]})"
     yield "H = c / sqrt(q s), sums over test TRs and voxels: c covariance, q variance of the prediction, s signal power"
-    yield f"a region enters where s exceeds {e.gate:g} standard errors of its blocks"
+    yield (
+        f"a region enters where s exceeds {e.gate:g} standard errors of its blocks; where only the s of all "
+        f"{e.n_gate_subjects} subjects together does, s is the subject's share of it"
+    )
+    left = e.n_entries - e.n_scored
+    yield f"{e.n_scored} of {e.n_entries} regions of subjects enter, {e.n_pooled} with pooled s; {left} do not"
     for subject in e.subjects:
         yield f"subject {subject.subject}  ({subject.record})"
         yield from (f"  {_roi_line(roi)}" for roi in subject.rois)
-        scores = [roi.score for roi in subject.rois if roi.score is not None]
-        terms = " + ".join(f"{score:.6f}" for score in scores)
-        yield f"  mean of {len(scores)} regions: ({terms}) / {len(scores)} = {subject.mean:.6f}"
-        yield f"  {_interval(subject.interval)}, from {subject.n_blocks} blocks of {e.block_trs} TRs"
-    terms = " + ".join(f"{subject.mean:.6f}" for subject in e.subjects)
-    yield f"mean of {len(e.subjects)} subjects: ({terms}) / {len(e.subjects)} = {e.mean:.6f} {e.unit}"
+        yield from (f"  {line}" for line in _subject_lines(subject, e.block_trs))
+    scored = [subject for subject in e.subjects if subject.mean is not None]
+    terms = " + ".join(f"{subject.mean:.6f}" for subject in scored)
+    yield f"mean of {len(scored)} subjects: ({terms}) / {len(scored)} = {e.mean:.6f} {e.unit}"
     yield _interval(e.interval)
+
+
+def _subject_lines(subject: SubjectExplanation, block_trs: int) -> Iterator[str]:
+    if subject.mean is None or subject.interval is None:
+        yield "no region enters, so this subject has no score"
+        return
+    scores = [roi.score for roi in subject.rois if roi.score is not None]
+    terms = " + ".join(f"{score:.6f}" for score in scores)
+    yield f"mean of {len(scores)} regions: ({terms}) / {len(scores)} = {subject.mean:.6f}"
+    if any(roi.pooled for roi in subject.rois):
+        alone = "nothing" if subject.stored is None else f"{subject.stored:.6f}"
+        yield f"(the record, by this subject's own s alone: {alone})"
+    yield f"{_interval(subject.interval)}, from {subject.n_blocks} blocks of {block_trs} TRs"
 
 
 def _roi_line(roi: RoiSums) -> str:
     if roi.score is None:
         return f"{roi.roi:<8} does not enter: s = {roi.s:.6g} is not above the gate"
     sums = f"{roi.c:.6g} / sqrt({roi.q:.6g} x {roi.s:.6g})"
-    return f"{roi.roi:<8} {sums} = {roi.c:.6g} / {np.sqrt(roi.q * roi.s):.6g} = {roi.score:.6f}"
+    return f"{roi.roi:<8} {sums} = {roi.c:.6g} / {np.sqrt(roi.q * roi.s):.6g} = {roi.score:.6f}{', s pooled' if roi.pooled else ''}"
 
 
 def _interval(interval: Interval) -> str:

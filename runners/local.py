@@ -192,5 +192,6 @@ def unresolved_model(submission: Submission, revision: str) -> ModelStamp:
         n_layers=0,
         n_features=0,
         track=submission.track,
+        visibility=submission.visibility,
         metadata=submission.metadata.model_dump(mode="json", exclude_none=True),
     )

@@ -23,11 +23,14 @@ def plan_run(
     partial: bool = False,
     fresh: bool = False,
 ) -> Plan:
-    """Plan the asked models and the mandatory rows on each task; raises UserError for whatever cannot be run."""
+    """Plan the asked models, with the mandatory rows, on each task; raises UserError for whatever cannot be run."""
     facts = facts_of(open_dataset(data))
     cells: list[Cell] = []
     for task in [load_task(name) for name in tasks or [DEFAULT_TASK]]:
-        submissions = [*select_submissions(models, facts, task.name), *mandatory_rows(facts)]
+        asked = select_submissions(models, facts, task.name)
+        # a score is read against the mandatory rows; these need no others
+        rows = [] if all(entry.is_baseline for entry in asked) else mandatory_rows(facts)
+        submissions = [*asked, *(row for row in rows if row not in asked)]
         planned = make_plan(
             submissions,
             task.name,

@@ -5,7 +5,13 @@ from collections.abc import Sequence
 
 from voxelboard.benchmark.errors import UserError
 from voxelboard.benchmark.readers.base import NarrativeData
-from voxelboard.benchmark.submission import Submission, baseline_submissions, list_submissions, load_submission
+from voxelboard.benchmark.submission import (
+    BASELINES,
+    Submission,
+    baseline_submissions,
+    list_submissions,
+    load_submission,
+)
 from voxelboard.runners.plan import DatasetFacts
 
 DEMO = "demo"
@@ -16,7 +22,8 @@ def select_submissions(names: Sequence[str] | None, dataset: DatasetFacts, task:
     """The submissions that ``names`` mean, each once, in the order given.
 
     ``demo`` (also the default) is the set of models with planted truth; ``all`` are the shipped submissions that are
-    entered for the task and exist for this kind of data; others as :func:`load_submission`.
+    entered for the task and exist for this kind of data; the harness' own rows go by their names
+    (``voxelboard/constant``); others as :func:`load_submission`.
 
     Raises
     ------
@@ -36,7 +43,7 @@ def select_submissions(names: Sequence[str] | None, dataset: DatasetFacts, task:
 
 def _expand(name: str, dataset: DatasetFacts, task: str) -> list[Submission]:
     if name not in (DEMO, ALL):
-        return [load_submission(name)]
+        return [_baseline(name, dataset) or load_submission(name)]
     shipped = [entry for entry in list_submissions() if task in entry.tasks]
     planted = [entry for entry in shipped if entry.model.source == "simulated"]
     if name == ALL:
@@ -47,6 +54,19 @@ def _expand(name: str, dataset: DatasetFacts, task: str) -> list[Submission]:
             "name a model with -m",
         )
     return sorted(planted, key=lambda entry: entry.label, reverse=True)
+
+
+def _baseline(name: str, dataset: DatasetFacts) -> Submission | None:
+    """The harness' own row of that full name, or None. It is run with every model, so it needs no file."""
+    organisation, _, short = name.partition("/")
+    if organisation != "voxelboard" or short not in BASELINES:
+        return None
+    rows = {row.label: row for row in mandatory_rows(dataset)}
+    if name not in rows:
+        raise UserError(
+            f"{name} does not exist for {dataset.name}", f"rows of this data set: {', '.join(sorted(rows))}"
+        )
+    return rows[name]
 
 
 def mandatory_rows(dataset: DatasetFacts) -> list[Submission]:

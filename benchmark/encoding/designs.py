@@ -8,7 +8,7 @@ Grams of the undelayed features, ``K[t, s] = sum_d K0[t - d, s - d]``, and the d
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -120,7 +120,7 @@ class SegmentedDesign:
     constant_tolerance : a feature is dropped when its sd is below this share of the largest sd.
     """
 
-    features: Mapping[Hashable, NDArray[np.floating]]
+    features: Mapping[Any, NDArray[np.floating]]
     delays: tuple[int, ...]
     trim: int
     tr: float
@@ -263,36 +263,54 @@ class SegmentedDesign:
     ) -> Problem:
         segments = [*train, *test]
         n_rows = self.n_rows(segments)
-        span = max(self.delays) - min(self.delays)
-        offsets = np.concatenate([[0], np.cumsum(n_rows + span)])  # of the reaches, one below the other
+        undelayed, test_blocks = self._undelayed_grams(segments, len(train), inverse_scales, device, gemm_dtype)
+        offsets = np.concatenate([[0], np.cumsum(n_rows + self._span)])
         starts = np.concatenate([[0], np.cumsum(n_rows)])
-        n_train, n_reach = int(starts[len(train)]), int(offsets[len(train)])
-        undelayed = torch.zeros(int(offsets[-1]), n_reach, dtype=gemm_dtype, device=device)
-        test_blocks = [torch.zeros(int(n) + span, int(n) + span, dtype=gemm_dtype, device=device) for n in n_rows]
-        kept = np.flatnonzero(inverse_scales)
-        for first in range(0, len(kept), _FEATURE_CHUNK):
-            columns = kept[first : first + _FEATURE_CHUNK]
-            reach = np.concatenate([self._reach(segment, columns, inverse_scales) for segment in segments])
-            chunk = torch.as_tensor(reach, device=device).to(gemm_dtype)
-            undelayed.addmm_(chunk, chunk[:n_reach].T)
-            for g in range(len(train), len(segments)):
-                rows = chunk[int(offsets[g]) : int(offsets[g + 1])]
-                test_blocks[g].addmm_(rows, rows.T)
+        n_train = int(starts[len(train)])
         gram = torch.empty(int(starts[-1]), n_train, dtype=torch.float64, device=device)
         lags = [max(self.delays) - delay for delay in self.delays]
         bases = [torch.as_tensor(high_pass_basis(int(n), self.tr, self.cutoff_s), device=device) for n in n_rows]
-        norms = []
         for g, n_g in enumerate(n_rows.tolist()):
             for h in range(len(train)):
                 n_h, top, left = int(n_rows[h]), int(offsets[g]), int(offsets[h])
                 block = sum_shifted(undelayed[top:, left:], lags, n_g, n_h)
                 block = _filter_rows(_filter_rows(block, bases[g]).T, bases[h]).T
                 gram[int(starts[g]) : int(starts[g + 1]), int(starts[h]) : int(starts[h + 1])] = block
-            if g >= len(train):
-                own = sum_shifted(test_blocks[g], lags, n_g, n_g)
-                norms.append(torch.diagonal(_filter_rows(_filter_rows(own, bases[g]).T, bases[g])))
-        test_norms = torch.cat(norms) if norms else gram.new_zeros(0)
-        return Problem("dual", gram[:n_train], gram[n_train:], test_norms, len(self.delays) * len(kept))
+        norms = [gram.new_zeros(0)]
+        for g, own in enumerate(test_blocks, start=len(train)):
+            block = sum_shifted(own, lags, int(n_rows[g]), int(n_rows[g]))
+            norms.append(torch.diagonal(_filter_rows(_filter_rows(block, bases[g]).T, bases[g])))
+        n_columns = len(self.delays) * int(np.count_nonzero(inverse_scales))
+        return Problem("dual", gram[:n_train], gram[n_train:], torch.cat(norms), n_columns)
+
+    @property
+    def _span(self) -> int:
+        return max(self.delays) - min(self.delays)
+
+    def _undelayed_grams(
+        self,
+        segments: Sequence[SegmentLike],
+        n_train_segments: int,
+        inverse_scales: NDArray[np.float64],
+        device: Device,
+        gemm_dtype: torch.dtype,
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Inner products of all reaches with those of the training segments, and of each test reach with itself."""
+        sizes = self.n_rows(segments) + self._span
+        offsets = np.concatenate([[0], np.cumsum(sizes)]).tolist()
+        n_train = offsets[n_train_segments]
+        undelayed = torch.zeros(offsets[-1], n_train, dtype=gemm_dtype, device=device)
+        own = [torch.zeros(n, n, dtype=gemm_dtype, device=device) for n in sizes[n_train_segments:].tolist()]
+        kept = np.flatnonzero(inverse_scales)
+        for first in range(0, len(kept), _FEATURE_CHUNK):
+            columns = kept[first : first + _FEATURE_CHUNK]
+            reach = np.concatenate([self._reach(segment, columns, inverse_scales) for segment in segments])
+            chunk = torch.as_tensor(reach, device=device).to(gemm_dtype)
+            undelayed.addmm_(chunk, chunk[:n_train].T)
+            for block, start in zip(own, offsets[n_train_segments:-1], strict=True):
+                rows = chunk[start : start + len(block)]
+                block.addmm_(rows, rows.T)
+        return undelayed, own
 
 
 def sum_shifted(undelayed: torch.Tensor, lags: Sequence[int], n_rows: int, n_columns: int) -> torch.Tensor:

@@ -69,11 +69,13 @@ def make_operators(
     return PrimalOperators(problem, order, slices, min(alphas), centred=centred)
 
 
-def _minus_mean(operator: torch.Tensor, centred: bool) -> torch.Tensor:
+def minus_mean(operator: torch.Tensor, centred: bool) -> torch.Tensor:
+    """``operator`` with predictions of mean zero, where a correlation needs them."""
     return operator - operator.mean(0, keepdim=True) if centred else operator
 
 
-def _finite(operator: torch.Tensor, alpha: float) -> torch.Tensor:
+def finite_operator(operator: torch.Tensor, alpha: float) -> torch.Tensor:
+    """``operator`` as float32; raises InvalidNumbers unless it is finite."""
     if not bool(torch.isfinite(operator).all()):
         raise InvalidNumbers(f"the ridge solution at alpha {alpha:g} is not finite; the design's scale may overflow")
     return operator.float()
@@ -117,8 +119,8 @@ class DualOperators:
         folds = [] if inverse is None else self._leave_out(inverse)
         if inverse is None or len(folds) < len(self.slices):
             return self._by_eigenvalues(alpha)
-        test = _minus_mean(self.cross.to(inverse.dtype) @ inverse, self.centred)
-        return AlphaOperators([_finite(fold, alpha) for fold in folds], _finite(test, alpha), notes)
+        test = minus_mean(self.cross.to(inverse.dtype) @ inverse, self.centred)
+        return AlphaOperators([finite_operator(fold, alpha) for fold in folds], finite_operator(test, alpha), notes)
 
     def weights_operator(self, alpha: float) -> torch.Tensor:
         inverse, _ = self._inverse(alpha)
@@ -153,7 +155,7 @@ class DualOperators:
             if int(info) != 0:
                 break
             others = torch.cat([mine[:, : rows.start], mine[:, rows.stop :]], dim=1)
-            folds.append(_minus_mean(-torch.cholesky_solve(others, factor), self.centred))
+            folds.append(minus_mean(-torch.cholesky_solve(others, factor), self.centred))
         return folds
 
     def _by_eigenvalues(self, alpha: float) -> AlphaOperators:
@@ -162,9 +164,9 @@ class DualOperators:
             kept = torch.ones(len(self.gram), dtype=torch.bool, device=self.gram.device)
             kept[rows] = False
             operator = self.gram[rows][:, kept] @ eigen_inverse(self.gram[kept][:, kept], alpha)
-            folds.append(_finite(_minus_mean(operator, self.centred), alpha))
-        test = _minus_mean(self.cross @ eigen_inverse(self.gram, alpha), self.centred)
-        return AlphaOperators(folds, _finite(test, alpha), [f"alpha {alpha:g}: solved by eigenvalues"])
+            folds.append(finite_operator(minus_mean(operator, self.centred), alpha))
+        test = minus_mean(self.cross @ eigen_inverse(self.gram, alpha), self.centred)
+        return AlphaOperators(folds, finite_operator(test, alpha), [f"alpha {alpha:g}: solved by eigenvalues"])
 
 
 class PrimalOperators:
@@ -203,9 +205,9 @@ class PrimalOperators:
                 operator = self._by_eigenvalues(rows, alpha)
             else:
                 operator = operator * root
-            folds.append(_finite(_minus_mean(operator / self.whitening, self.centred), alpha))
-        test = _minus_mean(self.test * (inverse / self.whitening), self.centred)
-        return AlphaOperators(folds, _finite(test, alpha), notes)
+            folds.append(finite_operator(minus_mean(operator / self.whitening, self.centred), alpha))
+        test = minus_mean(self.test * (inverse / self.whitening), self.centred)
+        return AlphaOperators(folds, finite_operator(test, alpha), notes)
 
     def weights_operator(self, alpha: float) -> torch.Tensor:
         operator: torch.Tensor = self.vectors * (1 / (self.values + alpha) / self.whitening)

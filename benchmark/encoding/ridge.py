@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from voxelboard.benchmark.encoding.designs import Device, Problem
+from voxelboard.benchmark.encoding.feature_space import FeatureOperators
 from voxelboard.benchmark.encoding.operators import DualOperators, Operators, Precision, make_operators
 from voxelboard.benchmark.encoding.screening import DTYPES, Screening, screened_statistics
 from voxelboard.benchmark.encoding.selection import (
@@ -115,11 +116,16 @@ def fit_ridge(
     order, slices, fold_ids = sort_by_fold(folds)
     problem = _accurate_form(given, slices)
     centred = selection == "correlation"
-    operators = make_operators(
-        problem, torch.as_tensor(order, device=where), slices, grid.tolist(), centred=centred, precision=precision
-    )
+    rows = torch.as_tensor(order, device=where)
     stream = TargetStream(responses, order, where, target_block or DEFAULT_TARGET_BLOCK)
-    statistics, tests, notes = all_statistics(operators, stream, grid, selection, screening)
+    operators: Operators
+    if problem.form == "primal" and screening is None and FeatureOperators.suits(problem.train.shape[1], slices):
+        operators = narrow = FeatureOperators(problem, rows, slices, float(grid.min()), centred=centred)
+        statistics = narrow.statistics(stream, grid)
+        tests, notes = [narrow.build(alpha).test for alpha in grid.tolist()], list[str]()
+    else:
+        operators = make_operators(problem, rows, slices, grid.tolist(), centred=centred, precision=precision)
+        statistics, tests, notes = all_statistics(operators, stream, grid, selection, screening)
     choice = choose_alpha(statistics.c, statistics.q, statistics.y2, grid, selection, scope, problem.n_train)
     return RidgeFit(
         alpha_index=choice.index,

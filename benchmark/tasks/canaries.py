@@ -58,8 +58,8 @@ def time_only_predictions(
     return predictions
 
 
-def check_time_only(scores: Mapping[str, tuple[float, float]], protocol: Protocol) -> float:
-    """The largest score of the time-only feature over subjects; ``scores`` is subject -> (score, lower end).
+def check_time_only(scores: Mapping[str, tuple[float, float]], protocol: Protocol) -> dict[str, float]:
+    """The score of the time-only feature for each subject; ``scores`` is subject -> (score, lower end).
 
     Raises
     ------
@@ -73,7 +73,7 @@ def check_time_only(scores: Mapping[str, tuple[float, float]], protocol: Protoco
                 f"canary: a feature that knows only when a TR happened scores {score:.4f} (limit {limit}) on "
                 f"subject {subject}: the split leaks time between training and test data"
             )
-    return max(score for score, _ in scores.values())
+    return {subject: score for subject, (score, _) in scores.items()}
 
 
 def check_noise_brain(test: HeldOutResponses, predictions: NDArray[np.float32], protocol: Protocol) -> float:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Encoding of a cohort by one model: every layer, raw and confound-free, the layer chosen inside the training data."""
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from voxelboard.benchmark.encoding.ridge import RidgeFit, fit_ridge
 from voxelboard.benchmark.errors import DataError
 from voxelboard.benchmark.features.confounds import confound_bins, confound_features, convolved_confounds
 from voxelboard.benchmark.protocol import Protocol
+from voxelboard.benchmark.readers.base import Segment
 from voxelboard.benchmark.stimuli.stories import Story
 from voxelboard.benchmark.tasks.preparation import Cohort, PreparedFold
 
@@ -52,7 +53,7 @@ class Encoding:
     chosen : row -> (subject, ROI) -> the chosen layer of each fold.
     inner : row -> (subject, ROI) -> (n_folds, n_layers) pooled inner correlation at fold-held-out alphas.
     sd_ratios : test over training SD of the confound-free features, for each fold and layer.
-    edge_shares : share of voxels whose alpha lies at an end of the grid, raw row, for each fold and layer.
+    edge_shares : subject -> share of voxels whose alpha lies at an end of the grid, raw row, each fold and layer.
 
     Predictions of layers that were not chosen are handed to ``each_layer`` and not kept.
     """
@@ -63,7 +64,7 @@ class Encoding:
         default_factory=lambda: {row: {} for row in ROWS}
     )
     sd_ratios: list[float] = field(default_factory=list)
-    edge_shares: list[float] = field(default_factory=list)
+    edge_shares: dict[str, list[float]] = field(default_factory=dict)
 
 
 # Called for every layer with (fold, layer, unique predictions of the test rows).
@@ -101,18 +102,36 @@ def fit_confounds(
     for fold in cohort.folds:
         bins = confound_bins([stories[name] for name in dict.fromkeys(s.story for s in fold.train)], protocol.confounds)
         used = {name: stories[name] for name in dict.fromkeys(s.story for s in (*fold.train, *fold.test))}
-        columns = {name: confound_features(story, bins, protocol.confounds) for name, story in used.items()}
+        unbounded = {name: confound_features(story, bins, protocol.confounds) for name, story in used.items()}
+        columns = within_training_range(unbounded, fold.train)
         design = segmented(columns, protocol, tr)
         scales = design.inverse_scales(fold.train)
         train, test = design.rows(fold.train, scales), design.rows(fold.test, scales)
         floor = _fit(primal_problem(train, test, device), fold, protocol)
         convolved = segmented(convolved_confounds(columns, tr), replace_delays(protocol, (0,)), tr)
-        scales = convolved.inverse_scales(fold.train)
-        driven = [convolved.rows([segment], scales) for segment in fold.test]
-        share = protocol.confounds.max_projection_share
-        bases = tuple(confound_basis(rows, [len(rows)], share) for rows in driven)
+        convolved_scales = convolved.inverse_scales(fold.train)
+        bases = tuple(
+            confound_basis(
+                np.concatenate([convolved.rows([segment], convolved_scales), design.rows([segment], scales)], axis=1),
+                design.n_rows([segment]).tolist(),
+                protocol.confounds.max_projection_share,
+            )
+            for segment in fold.test
+        )
         fitted.append(ConfoundFold(train, test, floor.test_predictions, bases))
     return tuple(fitted)
+
+
+def within_training_range(columns: Mapping[str, FloatArray], train: Sequence[Segment]) -> dict[str, FloatArray]:
+    """Confounds of each story, clipped to the range that they have in the training segments.
+
+    A confound that training hardly shows (the onset of the only story, when its first segment is left out) would be
+    scaled up without bound on test data and wreck the residuals (statistics.md F6: residualisation must not
+    extrapolate). Training rows are inside their range, so they stay as they are.
+    """
+    seen = np.concatenate([columns[segment.story][segment.start : segment.stop] for segment in train])
+    low, high = seen.min(axis=0), seen.max(axis=0)
+    return {name: np.clip(table, low, high) for name, table in columns.items()}
 
 
 def replace_delays(protocol: Protocol, delays: tuple[int, ...]) -> Protocol:
@@ -154,7 +173,8 @@ def encode(
             best["unique"].offer(layer, unique, projected)
             best["joint"].offer(layer, unique, confound.floor + unique.test_predictions)
             result.sd_ratios.append(residual.sd_ratio)
-            result.edge_shares.append(float(raw.at_grid_edge.mean()))
+            for subject, voxels in cohort.columns.items():
+                result.edge_shares.setdefault(subject, []).append(float(raw.at_grid_edge[voxels].mean()))
             if each_layer is not None:
                 each_layer(f, layer, projected)
             if progress is not None:

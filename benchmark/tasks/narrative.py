@@ -19,7 +19,7 @@ from voxelboard.benchmark.readers.base import NarrativeData
 from voxelboard.benchmark.records import Checks, Estimate, LayerProfile
 from voxelboard.benchmark.statistics.scores import BlockStatistics, concatenate
 from voxelboard.benchmark.tasks.canaries import check_noise_brain, check_time_only, time_only_predictions
-from voxelboard.benchmark.tasks.encode import ConfoundFold, Encoding, Features, encode, fit_confounds
+from voxelboard.benchmark.tasks.encode import ConfoundFold, Encoding, Features, encode, fit_confounds, replace_delays
 from voxelboard.benchmark.tasks.preparation import NOISE_BRAIN, Cohort, cohorts
 from voxelboard.benchmark.tasks.scoring import (
     UNITS,
@@ -45,10 +45,13 @@ class ModelFeatures:
 
     features : () -> story -> (n_layers, n_trs, n_features).
     twins : twin seed -> the same; empty for baselines.
+    by_subject : None, or subject -> features for that subject alone, on the clock of the responses: they get no delays
+        (the cross-subject predictor). ``features`` and ``twins`` are then not used.
     """
 
     features: Callable[[], Features]
     twins: Mapping[int, Callable[[], Features]] = field(default_factory=dict)
+    by_subject: Callable[[str], Features] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +97,11 @@ class Narrative:
         InvalidNumbers
             when a canary finds something, or features are not finite.
         """
+        if model.by_subject is not None:
+            yield from _run_by_subject(
+                data, subjects, model.by_subject, protocol, device, n_train_segments=n_train_segments, progress=progress
+            )
+            return
         progress("responses", 0, 0)
         groups = cohorts(data, _with_partners(data, subjects), protocol, n_train_segments)
         features = model.features()
@@ -102,6 +110,26 @@ class Narrative:
             wanted = [subject for subject in cohort.subjects if subject in subjects]
             if wanted:
                 yield from _score_cohort(data, cohort, wanted, features, twins, protocol, device, progress)
+
+
+def _run_by_subject(
+    data: NarrativeData,
+    subjects: Sequence[str],
+    features_of: Callable[[str], Features],
+    protocol: Protocol,
+    device: torch.device,
+    *,
+    n_train_segments: int | None,
+    progress: StageProgress,
+) -> Iterator[CellResult]:
+    """Score features that differ between subjects and are on the clock of the responses."""
+    for done, subject in enumerate(subjects):
+        progress("subjects", done, len(subjects))
+        features = features_of(subject)
+        groups = cohorts(data, _with_partners(data, (subject,)), protocol, n_train_segments, features)
+        for cohort in groups:
+            if subject in cohort.subjects:
+                yield from _score_cohort(data, cohort, (subject,), features, {}, protocol, device, progress, (0,))
 
 
 def _with_partners(data: NarrativeData, subjects: Sequence[str]) -> Sequence[str]:
@@ -119,6 +147,7 @@ def _score_cohort(
     protocol: Protocol,
     device: torch.device,
     progress: StageProgress,
+    delays: tuple[int, ...] | None = None,
 ) -> Iterator[CellResult]:
     """Encode a cohort, watch the canaries, and score each wanted subject."""
     tests = {subject: held_out_responses(data, cohort, subject) for subject in wanted}
@@ -139,16 +168,17 @@ def _score_cohort(
     def layer_progress(done: int, total: int) -> None:
         progress("layers", done, total)
 
-    encoding = encode(features, data.stories, cohort, confounds, protocol, device, keep, layer_progress)
+    timing = protocol if delays is None else replace_delays(protocol, delays)
+    encoding = encode(features, data.stories, cohort, confounds, timing, device, keep, layer_progress)
     noise_predictions = by_voxel(_of(cohort, NOISE_BRAIN, encoding.predictions["raw"]))
     noise = check_noise_brain(_noise_test(cohort), noise_predictions, protocol)
     encoded_twins = {}
     for done, (seed, twin) in enumerate(twins.items()):
         progress("untrained twins", done, len(twins))
         encoded_twins[seed] = encode(twin, data.stories, cohort, confounds, protocol, device)
-    checks = _checks(encoding, oasm, noise, protocol)
     for subject in wanted:
         progress(f"scores of {subject}", 0, 0)
+        checks = _checks(subject, encoding, oasm[subject], noise, protocol)
         yield _score_subject(
             cohort, subject, tests[subject], confounds, encoding, profiles[subject], encoded_twins, checks, protocol
         )
@@ -193,7 +223,8 @@ def _oasm(
     tests: Mapping[str, HeldOutResponses],
     protocol: Protocol,
     device: torch.device,
-) -> float:
+) -> dict[str, float]:
+    """Subject -> score of the time-only feature."""
     predictions = time_only_predictions(data.stories, cohort, protocol, device)
     scores = {}
     for subject, test in tests.items():
@@ -205,11 +236,11 @@ def _oasm(
     return check_time_only(scores, protocol)
 
 
-def _checks(encoding: Encoding, oasm: float, noise: float, protocol: Protocol) -> Checks:
+def _checks(subject: str, encoding: Encoding, oasm: float, noise: float, protocol: Protocol) -> Checks:
     low, high = protocol.score.residual_sd_range
     ratios = [ratio for ratio in encoding.sd_ratios if np.isfinite(ratio)]
     worst = max(ratios, key=lambda ratio: abs(np.log(ratio))) if ratios else None
-    edges = float(np.mean(encoding.edge_shares))
+    edges = float(np.mean(encoding.edge_shares[subject]))
     alarms = []
     if worst is not None and not low <= worst <= high:
         alarms.append(

@@ -6,7 +6,7 @@ z-scored by itself and the average of repeats is never z-scored again.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,11 +99,16 @@ def inner_fold_numbers(n_segments: int, n_folds: int) -> NDArray[np.intp]:
 
 
 def cohorts(
-    data: NarrativeData, subjects: Sequence[str], protocol: Protocol, n_train_segments: int | None = None
+    data: NarrativeData,
+    subjects: Sequence[str],
+    protocol: Protocol,
+    n_train_segments: int | None = None,
+    stories: Collection[str] | None = None,
 ) -> list[Cohort]:
     """Group subjects by the stories that they heard, prepare their responses, and add the noise brain to each group.
 
-    ``n_train_segments`` keeps the first training segments of each fold only (a look, never a ranked score).
+    ``n_train_segments`` keeps the first training segments of each fold only (a look, never a ranked score);
+    ``stories`` restricts training to stories that have features.
 
     Raises
     ------
@@ -117,14 +122,21 @@ def cohorts(
     for subject in (known for known in data.subjects if known in set(subjects)):
         responses = data.responses(subject)
         check_responses(responses, data.stories, minimum_trs(protocol.design))
-        groups.setdefault(tuple(sorted(responses.runs)), []).append(responses)
-    return [_cohort(data, members, protocol, n_train_segments) for members in groups.values()]
+        heard = tuple(name for name in data.stories if name in responses.runs and (stories is None or name in stories))
+        groups.setdefault(heard, []).append(responses)
+    return [_cohort(data, heard, members, protocol, n_train_segments) for heard, members in groups.items()]
 
 
-def _cohort(data: NarrativeData, members: list[Responses], protocol: Protocol, n_train_segments: int | None) -> Cohort:
-    heard = {name: data.stories[name] for name in data.stories if name in members[0].runs}
+def _cohort(
+    data: NarrativeData,
+    heard: tuple[str, ...],
+    members: list[Responses],
+    protocol: Protocol,
+    n_train_segments: int | None,
+) -> Cohort:
     subjects = tuple(member.subject for member in members)
-    members = [*members, noise_brain(heard, protocol.seed, protocol.score.noise_brain_voxels)]
+    noise = noise_brain({name: data.stories[name] for name in heard}, protocol.seed, protocol.score.noise_brain_voxels)
+    members = [*members, noise]
     columns, start = {}, 0
     for member in members:
         columns[member.subject] = slice(start, start + member.n_voxels)

@@ -24,6 +24,9 @@ from voxelboard.benchmark.statistics.scores import (
 FloatArray = NDArray[np.float64]
 Float32Array = NDArray[np.float32]
 
+# Mean square of predictions of z-scored responses below which they are rounding: r < 1e-4 at best.
+_CONSTANT_POWER = 1e-8
+
 UNITS: dict[CeilingKind, str] = {"repeats": "H", "inter_subject": "H", "none": "pooled r"}
 
 
@@ -67,12 +70,16 @@ def by_voxel(folds: Sequence[Float32Array]) -> Float32Array:
 
 
 def equalise(fold: Float32Array, rois: NDArray[np.str_] | None = None) -> Float32Array:
-    """Predictions of one fold, scaled to a mean square of 1 over the voxels of each ROI, or for each voxel."""
+    """Predictions of one fold, scaled to a mean square of 1 over the voxels of each ROI, or for each voxel.
+
+    Predictions that are constant but for rounding become 0 instead of noise of full power.
+    """
     power = (fold.astype(np.float64) ** 2).mean(axis=0)
     if rois is not None:
         for roi in np.unique(rois):
             power[rois == roi] = power[rois == roi].mean()
-    scaled: Float32Array = (fold / np.sqrt(np.where(power > 0, power, 1.0))).astype(np.float32)
+    alive = power > _CONSTANT_POWER
+    scaled: Float32Array = np.where(alive, fold / np.sqrt(np.where(alive, power, 1.0)), 0.0).astype(np.float32)
     return scaled
 
 

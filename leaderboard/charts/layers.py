@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scores over layers: a sparkline for the table, a panel per ROI for the model's page."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import sqrt
 
 from markupsafe import Markup
 
 from voxelboard.leaderboard.charts.axes import Axis, tick_text, ticks
 from voxelboard.leaderboard.charts.svg import element, figure, group, label, line, polygon, polyline
 from voxelboard.leaderboard.text import bounds, number
+
+# More dashed lines than this are a grid.
+_MAX_LINES = 3
 
 
 @dataclass(frozen=True)
@@ -51,13 +56,13 @@ def layer_profile(
     x = Axis(0, max(n_layers - 1, 1), left, width - 8)
     y = Axis(limits[0], limits[1], bottom, 24)
     body = [label(left, 13, name, "t b")]
-    for value in ticks(*limits, n=3):
+    for value in ticks(*limits, n=4):
         body.append(line(left, y(value), width - 8, y(value), "grid zero" if value == 0 else "grid"))
         body.append(label(left - 5, y(value) + 3.5, tick_text(value), "t e q"))
     whole = [layer for layer in ticks(0, max(n_layers - 1, 1), n=4) if layer == int(layer)]
     body += [label(x(layer), bottom + 14, str(int(layer)), "t m q") for layer in whole]
     body.append(label((left + width - 8) / 2, height - 2, "layer", "t m q"))
-    body += [line(x(layer), 24, x(layer), bottom, "r pick") for layer in sorted(set(chosen))]
+    body += [line(x(layer), 24, x(layer), bottom, "r pick") for layer in _marked(chosen)]
     body += [polygon(area, "ribbon") for area in _ribbons(test, x, y)]
     body += [polyline(run, "inner") for run in _runs(inner.estimate, x, y)]
     body += [polyline(run, "test") for run in _runs(test.estimate, x, y)]
@@ -76,11 +81,23 @@ def profile_limits(curves: Sequence[LayerLine]) -> tuple[float, float]:
     return low - air, high + air
 
 
+def _marked(chosen: Sequence[int]) -> list[int]:
+    """The layers with a line of their own: with many subjects and folds only the most frequent, else all."""
+    counted = Counter(chosen)
+    if len(counted) <= _MAX_LINES:
+        return sorted(counted)
+    return [min(counted, key=lambda layer: (-counted[layer], layer))]
+
+
 def _dots(test: LayerLine, chosen: Sequence[int], x: Axis, y: Axis) -> list[Markup]:
-    pairs = [(layer, test.estimate[layer]) for layer in sorted(set(chosen)) if layer < len(test.estimate)]
-    return [
-        element("circle", cx=x(layer), cy=y(value), r=3.4, class_="pt") for layer, value in pairs if value is not None
-    ]
+    """A dot at each chosen layer; where there are several, its area is the share of the choices."""
+    dots = []
+    for layer, n in sorted(Counter(chosen).items()):
+        value = test.estimate[layer] if layer < len(test.estimate) else None
+        if value is not None:
+            radius = 1.4 + 3.6 * sqrt(n / len(chosen)) if n < len(chosen) else 3.4
+            dots.append(element("circle", cx=x(layer), cy=y(value), r=round(radius, 2), class_="pt"))
+    return dots
 
 
 def _describe(test: LayerLine, chosen: Sequence[int]) -> str:

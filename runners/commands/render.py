@@ -2,29 +2,49 @@
 """``voxelboard render``: records in, a folder of static pages out."""
 
 import webbrowser
+from datetime import date
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from voxelboard.runners.console import put, say
 from voxelboard.runners.options import DEFAULT_BOARD, DEFAULT_OUTPUT, Board, OpenBoard, Output
+
+Private = Annotated[
+    bool,
+    typer.Option(
+        "--private",
+        envvar="VOXELBOARD_PRIVATE",
+        help="Also show private and embargoed submissions: not to be published.",
+    ),
+]
 
 
 def render(
     output: Output = DEFAULT_OUTPUT,
     board: Board = DEFAULT_BOARD,
     open_board: OpenBoard = False,
+    private: Private = False,
 ) -> None:
     """Draw the board from stored records. Prints the path of its first page."""
-    index = draw(output, board)
+    index = draw(output, board, include_private=private)
     put(str(index))
     if open_board:
         show(index)
 
 
-def draw(results: Path, board: Path) -> Path:
-    """Draw the board and return its first page."""
-    from voxelboard.leaderboard.render import render as render_board
+def draw(results: Path, board: Path, *, include_private: bool) -> Path:
+    """Draw the board and return its first page; says how many private records it leaves out."""
+    from voxelboard.benchmark.records import load_records
+    from voxelboard.leaderboard.render import render_records
+    from voxelboard.leaderboard.visibility import public_records
 
-    return render_board(results, board)
+    records, today = load_records(results), date.today()
+    n_private = len(records) - len(public_records(records, today))
+    if n_private and not include_private:
+        say(f"{n_private} private or embargoed records left out; --private shows them")
+    return render_records(records, results, board, today=today, include_private=include_private)
 
 
 def show(index: Path) -> None:

@@ -223,7 +223,8 @@ def _number(score: "Estimate | None") -> str:
 def _draw(results: Path, board: Path, open_board: bool, quiet: bool) -> None:
     from voxelboard.runners.commands.render import draw, show
 
-    index = draw(results, board)
+    # this board stays on the user's own machine; its pages say so when they hold private submissions
+    index = draw(results, board, include_private=True)
     if not quiet:
         say(f"the board: {index}")
     if open_board:

@@ -23,10 +23,13 @@ from voxelboard.benchmark.encoding.nested import nested_ridge
 from voxelboard.benchmark.encoding.reference import himalaya_backend
 from voxelboard.benchmark.encoding.ridge import fit_ridge
 
-pytestmark = pytest.mark.benchmark(timer=time.process_time, warmup=False, disable_gc=True)
-
 ROUNDS = 3
 N_FOLDS = 5
+
+
+def job(name: str) -> pytest.MarkDecorator:
+    """A group of the table. CPU seconds: wall time of a shared machine says nothing."""
+    return pytest.mark.benchmark(group=name, timer=time.process_time, warmup=False)
 
 
 class Data:
@@ -69,8 +72,8 @@ def relative(alphas: NDArray[np.float64], X: NDArray[np.float64]) -> list[float]
     return (alphas / ((X**2).sum() / len(X))).tolist()
 
 
-def timed(benchmark: Any, job: Callable[[], Any], ours: Callable[[], Any] | None = None) -> Any:
-    """The result of ``job``; its time goes into the table. One thread.
+def timed(benchmark: Any, run: Callable[[], Any], ours: Callable[[], Any] | None = None) -> Any:
+    """The result of ``run``; its time goes into the table. One thread.
 
     ``ours`` runs before every round, so that ``extra_info["ratio"]`` compares neighbours in time: on a shared machine
     rows of the table that are minutes apart do not compare.
@@ -86,7 +89,7 @@ def timed(benchmark: Any, job: Callable[[], Any], ours: Callable[[], Any] | None
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        result = benchmark.pedantic(job, setup=run_ours, rounds=ROUNDS, iterations=1)
+        result = benchmark.pedantic(run, setup=run_ours, rounds=ROUNDS, iterations=1)
     finally:
         torch.set_num_threads(before)
     if beside:
@@ -112,7 +115,7 @@ def gram_delayed(data: Data, dtype: torch.dtype) -> torch.Tensor:
     return (design @ design.T).double()
 
 
-@pytest.mark.benchmark(group="FIR Gram n1500 D2048 k4")
+@job("FIR Gram n1500 D2048 k4")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("build", [gram_shifted, gram_delayed], ids=["ours", "delayed_gemm"])
 def test_fir_gram(benchmark: Any, wide: Data, build: Any, dtype: torch.dtype) -> None:
@@ -200,7 +203,7 @@ def flat_expected(flat: Data) -> tuple[Any, Any]:
     return flat_ours(flat)
 
 
-@pytest.mark.benchmark(group="flat CV n1000 p3072 V8000 A10 F5")
+@job("flat CV n1000 p3072 V8000 A10 F5")
 @pytest.mark.parametrize("name", FLAT)
 def test_flat_cv(benchmark: Any, flat: Data, flat_expected: tuple[Any, Any], name: str) -> None:
     alphas, scores = timed(benchmark, lambda: FLAT[name](flat), lambda: flat_ours(flat))
@@ -250,7 +253,7 @@ def tall_himalaya(data: Data) -> tuple[Any, Any]:
     return np.asarray(model.best_alphas_), np.asarray(model.cv_scores_)
 
 
-@pytest.mark.benchmark(group="primal CV n3000 p400 V4000 A10 F5")
+@job("primal CV n3000 p400 V4000 A10 F5")
 @pytest.mark.parametrize("solve", [tall_ours, tall_himalaya], ids=["ours", "himalaya_RidgeCV"])
 def test_primal_cv(benchmark: Any, tall: Data, solve: Any) -> None:
     alphas, scores = timed(benchmark, lambda: solve(tall), lambda: tall_ours(tall))
@@ -308,7 +311,7 @@ def nested_himalaya(data: Data) -> tuple[Any, Any]:
     return np.stack(alphas, axis=1), _outer_r(data, predictions)
 
 
-@pytest.mark.benchmark(group="nested CV 5x4 n1000 p1200 V3000 A10")
+@job("nested CV 5x4 n1000 p1200 V3000 A10")
 @pytest.mark.parametrize("solve", [nested_ours, nested_himalaya], ids=["ours", "himalaya_per_outer_fold"])
 def test_nested_cv(benchmark: Any, outer: Data, solve: Any) -> None:
     alphas, scores = timed(benchmark, lambda: solve(outer), lambda: nested_ours(outer))
@@ -334,16 +337,16 @@ def banded() -> tuple[Any, NDArray[Any], NDArray[Any], NDArray[Any]]:
 BANDED_ALPHAS = np.logspace(-3, 4, 10)
 
 
-def banded_ours(job: Any) -> Any:
-    problem, Y, folds, gammas = job
+def banded_ours(world: Any) -> Any:
+    problem, Y, folds, gammas = world
     return search_bands(problem, Y, folds, gammas, BANDED_ALPHAS.tolist(), selection="correlation").cv_scores
 
 
-def banded_himalaya(job: Any) -> Any:
+def banded_himalaya(world: Any) -> Any:
     from himalaya.kernel_ridge import MultipleKernelRidgeCV
     from himalaya.scoring import correlation_score
 
-    problem, Y, folds, gammas = job
+    problem, Y, folds, gammas = world
     with himalaya_backend("torch"):
         return np.asarray(
             MultipleKernelRidgeCV(
@@ -365,7 +368,7 @@ def banded_himalaya(job: Any) -> Any:
         )
 
 
-@pytest.mark.benchmark(group="banded m3 n600 V4000 A10 6 draws")
+@job("banded m3 n600 V4000 A10 6 draws")
 @pytest.mark.parametrize("solve", [banded_ours, banded_himalaya], ids=["ours", "himalaya_MultipleKernelRidgeCV"])
 def test_banded(benchmark: Any, banded: Any, solve: Any) -> None:
     scores = timed(benchmark, lambda: solve(banded), lambda: banded_ours(banded))
@@ -399,7 +402,7 @@ def fractional_fracridge(data: Data) -> Any:
     return np.einsum("tp,pfv->ftv", data.X_test, coefficients)
 
 
-@pytest.mark.benchmark(group="fractional n600 p240 V1000 10 fractions")
+@job("fractional n600 p240 V1000 10 fractions")
 @pytest.mark.parametrize("solve", [fractional_ours, fractional_fracridge], ids=["ours", "fracridge"])
 def test_fractional(benchmark: Any, small: Data, solve: Any) -> None:
     if solve is fractional_fracridge:

@@ -105,6 +105,12 @@ def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
     assert statistics_path(one).read_bytes() == statistics_path(two).read_bytes()
 
 
+def test_statistics_are_never_pickled(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="hold Python objects"):
+        write_record(tmp_path / "sim01.json", make_record(), {"rois": np.array([{}, None], dtype=object)})
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
 def test_no_number_is_nan_or_infinite(number: float) -> None:
     with pytest.raises(ValidationError):

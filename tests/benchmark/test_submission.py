@@ -167,7 +167,15 @@ def test_every_baseline_has_its_own_revision_and_the_oracle_needs_planted_truth(
     simulated = baseline_submissions(simulated=True)
     assert [entry.label for entry in simulated] == [
         f"voxelboard/{name}"
-        for name in ("constant", "context-noise", "random-word-vectors", "static", "confounds", "oracle")
+        for name in (
+            "constant",
+            "context-noise",
+            "random-word-vectors",
+            "static",
+            "confounds",
+            "cross-subject",
+            "oracle",
+        )
     ]
     assert len({resolved_revision(entry) for entry in simulated}) == len(simulated)
     real = {entry.label for entry in baseline_submissions(simulated=False, static_vectors=False)}

@@ -11,12 +11,13 @@ import typer.main
 from fake_science import FakeScience
 
 from voxelboard.benchmark.errors import MissingPrerequisite
-from voxelboard.benchmark.records import read_record
+from voxelboard.benchmark.records import read_record, write_record
+from voxelboard.benchmark.submission import BASELINES
 from voxelboard.runners.cli import app, run_cli
 from voxelboard.runners.plan import Job
 
 TINY = ("--data", "simulated-narrative:tiny", "--no-render")
-N_CELLS = (2 + 6) * 3  # two models and six mandatory rows, three subjects
+N_CELLS = (2 + len(BASELINES)) * 3  # two models and the mandatory rows, three subjects
 TWO = ("-m", "planted-q0.9", "-m", "planted-q0.3", *TINY)
 
 
@@ -246,7 +247,7 @@ def test_variables_stand_for_flags(
     monkeypatch.setenv("VOXELBOARD_OUTPUT", "elsewhere")
     monkeypatch.setenv("VOXELBOARD_RENDER", "false")
     assert run(capsys, "run")[0] == 0
-    assert len(list((here / "elsewhere").rglob("*.json"))) == 7 * 2
+    assert len(list((here / "elsewhere").rglob("*.json"))) == (1 + len(BASELINES)) * 2
 
 
 def test_records_name_what_was_asked(capsys: pytest.CaptureFixture[str], here: Path, science: FakeScience) -> None:
@@ -305,3 +306,33 @@ def test_a_reader_of_stdout_that_leaves_is_no_error(here: Path) -> None:
     done = subprocess.run(["sh", "-c", command], check=True, capture_output=True, text=True, timeout=60)
     assert done.stdout == "{\n"
     assert "Traceback" not in done.stderr
+
+
+def test_a_baseline_alone_is_run_alone_and_with_a_model_once(
+    here: Path, science: FakeScience, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quiet = ["--data", "simulated-narrative:tiny", "--no-render", "--quiet"]
+    assert run_cli(["run", "-m", "voxelboard/constant", *quiet]) == 0
+    assert [name for name, _ in science.asked] == ["voxelboard/constant"]
+    assert run_cli(["run", "-m", "planted-q0.9", "-m", "voxelboard/static", *quiet]) == 0
+    asked = [name for name, _ in science.asked[1:]]
+    assert asked.count("voxelboard/static") == 1
+    assert "voxelboard/constant" not in asked  # stored
+    assert "voxelboard/oracle" in asked
+
+
+def test_render_leaves_private_records_out_unless_told(
+    here: Path, science: FakeScience, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_cli(["run", *TWO, "--quiet"]) == 0
+    for path in Path("results/v1/voxelboard__planted-q0.9").rglob("*.json"):
+        record = read_record(path)
+        model = record.model.model_copy(update={"visibility": "private"})
+        write_record(path, record.model_copy(update={"model": model}))
+    capsys.readouterr()
+    assert run_cli(["render"]) == 0
+    assert "3 private or embargoed records left out; --private shows them" in capsys.readouterr().err
+    assert not list(Path("board").rglob("*planted-q0.9*.html"))
+    assert run_cli(["render", "--private"]) == 0
+    (page,) = Path("board").rglob("*planted-q0.9*.html")
+    assert "do not publish" in page.read_text()

@@ -3,6 +3,10 @@
 
 import errno
 import os
+import signal
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -10,7 +14,7 @@ from fake_science import FakeScience
 
 from voxelboard.benchmark.errors import InvalidNumbers, MissingPrerequisite, UserError
 from voxelboard.benchmark.protocol import V1
-from voxelboard.benchmark.records import Record, read_record
+from voxelboard.benchmark.records import Record, read_record, statistics_path
 from voxelboard.benchmark.submission import load_submission
 from voxelboard.runners.failures import classify
 from voxelboard.runners.local import Outcome, RunSettings, execute
@@ -108,6 +112,47 @@ def test_ctrl_c_passes_and_what_is_stored_stays(tmp_path: Path, facts: DatasetFa
     with pytest.raises(KeyboardInterrupt):
         execute(plan_of(tmp_path, facts), fail_for("s3", KeyboardInterrupt()), settings, Log())
     assert plan_of(tmp_path, facts).summary() == "2/6 cells stored, 4 to run"
+
+
+def test_kill_9_then_resume_gives_the_bytes_of_an_uninterrupted_run(
+    tmp_path: Path, facts: DatasetFacts, settings: RunSettings
+) -> None:
+    script = textwrap.dedent(
+        f"""
+        import os, signal
+        from pathlib import Path
+        from fake_science import FakeScience
+        from voxelboard.benchmark.protocol import V1
+        from voxelboard.benchmark.submission import load_submission
+        from voxelboard.runners.local import RunSettings, execute
+        from voxelboard.runners.plan import DatasetFacts, make_plan
+        from voxelboard.runners.progress import ConsoleReporter
+
+        def die(job, subject):
+            if (job.submission.label, subject) == ("voxelboard/planted-q0.3", "s2"):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        facts = DatasetFacts("toy", "1.0.0", "simulated", ("s1", "s2", "s3"), True)
+        entries = [load_submission("planted-q0.9"), load_submission("planted-q0.3")]
+        plan = make_plan(entries, "narrative", 1, facts, V1, Path({str(tmp_path / "killed")!r}))
+        execute(plan, FakeScience(die), RunSettings(V1), ConsoleReporter(quiet=True))
+        """
+    )
+    path = os.pathsep.join([str(Path(__file__).parents[1] / "support"), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=60, env=environment
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+    resumed = plan_of(tmp_path / "killed", facts)
+    assert resumed.summary() == "4/6 cells stored, 2 to run"
+    assert execute(resumed, FakeScience(), settings, Log()).exit_code() == 0
+    whole = plan_of(tmp_path / "whole", facts)
+    execute(whole, FakeScience(), settings, Log())
+    for one, other in zip(resumed.cells, whole.cells, strict=True):
+        assert one.path.read_bytes() == other.path.read_bytes()
+        assert statistics_path(one.path).read_bytes() == statistics_path(other.path).read_bytes()
 
 
 def test_a_full_disk_stops_the_run_with_code_3(

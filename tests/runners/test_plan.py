@@ -174,3 +174,12 @@ def test_the_mandatory_rows_follow_the_data(facts: DatasetFacts) -> None:
     assert labels(mandatory_rows(facts)) == labels(baseline_submissions(simulated=True))
     bare = replace(facts, kind="real", has_static_vectors=False)
     assert "voxelboard/static" not in labels(mandatory_rows(bare))
+
+
+def test_the_harness_own_rows_go_by_name(facts: DatasetFacts) -> None:
+    """The reproduce line of a ruler's page: ``voxelboard run -m voxelboard/constant``."""
+    for row in mandatory_rows(facts):
+        assert select_submissions([row.label], facts, "narrative") == [row]
+    brain = replace(facts, name="alice2016", kind="real")
+    with pytest.raises(UserError, match="voxelboard/oracle does not exist for alice2016"):
+        select_submissions(["voxelboard/oracle"], brain, "narrative")

@@ -20,7 +20,8 @@ def scored_cell(job: Job, subject: str, seed: int = 0) -> tuple[Record, Arrays]:
     """A record whose headline is what its statistics give, by the functions of the statistics package."""
     rng = np.random.default_rng([seed, sum(map(ord, subject + job.submission.label))])
     c, q = rng.uniform(0.5, 1.0, (N_BLOCKS, 2)), rng.uniform(1.0, 2.0, (N_BLOCKS, 2))
-    s = rng.uniform(4.0, 6.0, (N_BLOCKS, 2))
+    # signal power is a property of the responses: the same for all models of a subject
+    s = np.random.default_rng(sum(map(ord, subject))).uniform(4.0, 6.0, (N_BLOCKS, 2))
     stats = BlockStatistics(c, q, s, np.zeros(N_BLOCKS, dtype=np.int64), V1.score.stored_block_trs)
     influence = macro_influence(coarsen(stats, V1.score.inference_block_trs), np.array([True, True]))
     interval = single_subject_interval(influence)
@@ -59,6 +60,7 @@ def scored_cell(job: Job, subject: str, seed: int = 0) -> tuple[Record, Arrays]:
     arrays = {
         "rois": np.array(["AC", "IFG"]),
         "block_segment": stats.block_segment,
+        "voxel_roi": np.repeat(["AC", "IFG"], 4),
         "stats__unique": np.stack([c, q, s], axis=-1),
     }
     return record, arrays

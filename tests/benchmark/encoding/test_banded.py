@@ -96,7 +96,7 @@ def test_refit_is_ridge_on_weighted_bands(bands: Bands) -> None:
 
 
 def test_bands_share_their_weight_by_what_drives_a_target(bands: Bands) -> None:
-    search = search_bands(bands.problem, bands.Y, bands.folds, dirichlet_gammas(60, 3, seed=0), ALPHAS.tolist())
+    search = search_bands(bands.problem, bands.Y, bands.folds, dirichlet_gammas(24, 3, seed=0), ALPHAS.tolist())
     found = refit_bands(bands.problem, bands.Y, search)
     kind = np.arange(N_TARGETS) % 4
     assert found.gammas[kind == 0].mean(0).argmax() == 0

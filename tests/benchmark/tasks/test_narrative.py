@@ -14,6 +14,7 @@ from voxelboard.benchmark.protocol import Protocol
 from voxelboard.benchmark.readers.base import Segment, Split
 from voxelboard.benchmark.statistics.ceilings import leave_one_out_isc
 from voxelboard.benchmark.tasks.narrative import CellResult, ModelFeatures, Narrative
+from voxelboard.benchmark.tasks.scoring import by_roi, by_voxel
 
 World = Any
 CPU = torch.device("cpu")
@@ -179,6 +180,27 @@ def test_inter_subject_ceiling_is_the_root_of_isc_to_the_mean(world: Callable[..
     assert abs(leave_one_out_isc(runs)[0].mean() - expected) < 0.1
 
 
+def test_a_confound_that_training_hardly_shows_does_not_blow_up_the_residuals(
+    world: Callable[..., World], quick: Protocol
+) -> None:
+    # F6: with the first segment of the only story left out, the story's onset is nearly constant in training.
+    sim = world("inter_subject", noise=0.7, n_subjects=3)
+    pieces = [Segment("train0", start, start + 40) for start in (0, 40, 80)]
+    sim.split = Split(tuple((tuple(p for p in pieces if p != left), (left,)) for left in pieces))
+    result = score(sim, driving(sim), quick)["s0"]
+    assert result.checks.residual_sd_ratio is not None
+    assert 0.6 < result.checks.residual_sd_ratio < 1.6
+
+
+def test_constant_predictions_of_several_folds_stay_constant() -> None:
+    dust = np.random.default_rng(0).standard_normal((50, 6)).astype(np.float32) * 1e-7
+    rois = np.array(["A"] * 3 + ["B"] * 3)
+    assert not by_roi([dust, dust], rois).any()
+    assert not by_voxel([dust, dust]).any()
+    real = dust * 1e6
+    np.testing.assert_allclose((by_roi([real, real], rois)[:50, :3] ** 2).mean(), 1, rtol=1e-5)
+
+
 def test_without_a_ceiling_the_score_is_a_pooled_correlation(world: Callable[..., World], quick: Protocol) -> None:
     sim = world("none", noise=1.0)
     result = score(sim, driving(sim), quick)["s0"]
@@ -196,6 +218,20 @@ def test_untrained_twins_are_averaged(world: Callable[..., World], quick: Protoc
     assert {f"stats__twin{seed}_{row}" for seed in range(3) for row in ("raw", "unique")} <= set(result.arrays)
     assert abs(value(result, "twin_unique")) < 0.1
     assert result.scores["twin_unique"].estimator.startswith("mean of 3 untrained twins")
+
+
+def test_other_listeners_predict_what_they_share(world: Callable[..., World], quick: Protocol) -> None:
+    # Nine others with the same tuning average out their noise: they predict nearly all that can be predicted.
+    sim = world(noise=1.0, n_subjects=10)
+
+    def others(subject: str) -> dict[str, np.ndarray]:
+        rest = [runs for name, runs in sim.runs.items() if name != subject]
+        return {name: np.mean([runs[name].mean(axis=0) for runs in rest], axis=0)[None] for name in sim.stories}
+
+    model = ModelFeatures(dict, by_subject=others)
+    result = next(iter(Narrative().run(sim, ("s3",), model, quick, CPU)))
+    assert result.subject == "s3"
+    assert value(result, "normalised") > 0.9
 
 
 def test_a_limit_keeps_the_first_training_stories(world: Callable[..., World], quick: Protocol) -> None:
