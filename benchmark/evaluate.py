@@ -2,7 +2,6 @@
 """The main path: a submission and a data set in, records out. Read it top to bottom as the methods section."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +9,7 @@ import torch
 
 from voxelboard.benchmark.environment import Stopwatch, describe_environment
 from voxelboard.benchmark.features.store import FeatureStore, default_store_folder
-from voxelboard.benchmark.protocol import Protocol, load_protocol
+from voxelboard.benchmark.protocol import load_protocol
 from voxelboard.benchmark.readers.registry import open_dataset
 from voxelboard.benchmark.records import (
     Arrays,
@@ -20,6 +19,7 @@ from voxelboard.benchmark.records import (
     statistics_sha256,
     write_record,
 )
+from voxelboard.benchmark.settings import Settings
 from voxelboard.benchmark.sources import open_sources
 from voxelboard.benchmark.stamps import dataset_stamp, model_stamp
 from voxelboard.benchmark.submission import Submission, load_submission
@@ -27,23 +27,6 @@ from voxelboard.benchmark.tasks import load_task
 from voxelboard.benchmark.tasks.narrative import ModelFeatures
 
 StageProgress = Callable[[str, int, int], None]  # (stage, done, total)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a measurement runs; nothing here may change a score beyond the protocol's tolerance.
-
-    ``limit`` keeps the first training stories only: such records are partial and never ranked.
-    """
-
-    protocol: Protocol
-    device: str = "auto"
-    dtype: str | None = None
-    batch_size: int | Literal["auto"] = "auto"
-    offline: bool = False
-    fresh: bool = False
-    limit: int | None = None
-    allow_remote_code: bool = False
 
 
 def evaluate(

@@ -81,7 +81,7 @@ class ScorePolicy:
     gate_standard_errors: float = 3.0  # a ROI enters when its signal power exceeds this many block SEs
     n_twins: int = 3
     oasm_sigma_trs: float = 1.8
-    oasm_limit: float = 0.005  # E1: above it the run is aborted
+    oasm_limit: float = 0.005  # E1, share of variance: above it the run is aborted
     noise_brain_limit: float = 0.02  # E2, mean raw r
     noise_brain_voxels: int = 512  # the mean r of 512 null voxels has a standard error of .003 on 240 test TRs
     residual_sd_range: tuple[float, float] = (0.9, 1.15)  # F6: test/train residual SD, an alarm outside

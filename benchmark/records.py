@@ -123,7 +123,7 @@ class Checks(_Frozen):
     """Canaries and receipts."""
 
     oasm: float | None = None
-    """Score of a feature that knows only when a TR happened; must be 0 (statistics.md E1)."""
+    """Share of variance that a feature explains which knows only when a TR happened; must be 0 (statistics.md E1)."""
     noise_brain: float | None = None
     """Mean r of the model's features on a brain of autocorrelated noise (E2)."""
     residual_sd_ratio: float | None = None

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,10 +20,10 @@ from voxelboard.benchmark.models.baselines import baseline_model
 from voxelboard.benchmark.models.load import load_model
 from voxelboard.benchmark.models.simulated import OracleModel, planted_model
 from voxelboard.benchmark.models.transformer import TransformerModel
-from voxelboard.benchmark.protocol import Protocol as Measurement
-from voxelboard.benchmark.protocol import hash_json
+from voxelboard.benchmark.protocol import Protocol, hash_json
 from voxelboard.benchmark.readers.base import NarrativeData
 from voxelboard.benchmark.revision import resolved_revision
+from voxelboard.benchmark.settings import Settings
 from voxelboard.benchmark.stimuli.stories import Story, make_story
 from voxelboard.benchmark.submission import Submission, model_spec
 
@@ -33,21 +33,6 @@ StageProgress = Callable[[str, int, int], None]
 _BASELINE = re.compile(r"(?P<name>[a-z-]+?)(-d(?P<width>\d+)-s(?P<seed>\d+))?")
 RECEIPT_SHARE = 0.01  # of the words are read again
 RECEIPT_WORDS = 128  # from the start of a story: chunks there are the same as in the whole story
-
-
-class SourceSettings(Protocol):
-    """What opening a model needs of the settings of a run."""
-
-    @property
-    def protocol(self) -> Measurement: ...
-    @property
-    def dtype(self) -> str | None: ...
-    @property
-    def batch_size(self) -> int | Literal["auto"]: ...
-    @property
-    def offline(self) -> bool: ...
-    @property
-    def allow_remote_code(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -72,7 +57,7 @@ class Sources:
 def open_sources(
     submission: Submission,
     data: NarrativeData,
-    settings: SourceSettings,
+    settings: Settings,
     store: FeatureStore,
     device: torch.device,
     progress: StageProgress,
@@ -114,9 +99,7 @@ def open_sources(
     )
 
 
-def build_model(
-    submission: Submission, data: NarrativeData, settings: SourceSettings, device: torch.device
-) -> WordModel:
+def build_model(submission: Submission, data: NarrativeData, settings: Settings, device: torch.device) -> WordModel:
     """The model of a submission, ready to read stories."""
     entry = submission.model
     if entry.source == "simulated":
@@ -144,7 +127,7 @@ def _baseline(model_id: str, data: NarrativeData) -> WordModel:
     return baseline_model(match["name"], width, seed, data.static_vectors)
 
 
-def _confounds(data: NarrativeData, protocol: Measurement) -> Sources:
+def _confounds(data: NarrativeData, protocol: Protocol) -> Sources:
     """The confound band as if it were a model: what the floor of every other row scores by itself."""
     train, _ = data.split.folds[0]
     bins = confound_bins([data.stories[name] for name in dict.fromkeys(s.story for s in train)], protocol.confounds)
@@ -176,7 +159,7 @@ def _receipt(
     submission: Submission,
     model: WordModel,
     data: NarrativeData,
-    settings: SourceSettings,
+    settings: Settings,
     device: torch.device,
 ) -> dict[str, Any]:
     """Read a fixed share of the words again, one text at a time and in float32, and count shortened contexts.

@@ -84,7 +84,7 @@ def table_axis(table: Table, width: float = BAR_WIDTH) -> Axis:
 
 
 def table_markers(table: Table) -> list[Marker]:
-    """The rulers drawn through every bar: floor (0 by construction), untrained twins, static vectors, oracle."""
+    """The rulers drawn through every bar: floor (at 0), untrained twins, static vectors, oracle."""
     marks = [Marker("zero", "floor", 0.0)]
     return marks + [Marker(mark.kind, mark.label, mark.score.estimate) for mark in table.marks]
 
@@ -254,10 +254,10 @@ def _key(table: Table) -> list[tuple[Markup, str]]:
     twin = element("path", d="M13 2.5l4.5 4.5-4.5 4.5-4.5-4.5z", class_="tw")
     key = [(symbol(dot, "dot"), "score and 95 % interval"), (symbol(twin, "diamond"), "the model’s own untrained twin")]
     names = {
-        "zero": "floor: what confounds explain, 0 by construction",
+        "zero": "floor: what confounds explain is taken out, so it is at 0",
         "static": "static word vectors",
         "twin": "untrained twins, mean",
-        "ceiling": "oracle: the true features",
+        "ceiling": "cross-subject: the other listeners; oracle: the true features",
     }
     lines = ["zero", *(mark.kind for mark in table.marks)]
     key += [(symbol(line(13, 0, 13, 14, f"r {kind}"), f"{kind} line"), names.get(kind, kind)) for kind in lines]

@@ -136,9 +136,10 @@ def _describe(submission: Submission, *, offline: bool, allow_code: bool) -> Ite
 
 
 def _simulated_run(submission: Submission, *, offline: bool, allow_code: bool) -> str:
-    from voxelboard.benchmark.evaluate import Settings, measure
+    from voxelboard.benchmark.evaluate import measure
     from voxelboard.benchmark.protocol import load_protocol
     from voxelboard.benchmark.readers.registry import open_dataset
+    from voxelboard.benchmark.settings import Settings
 
     settings = Settings(load_protocol("v1"), device="cpu", offline=offline, allow_remote_code=allow_code)
     subject = open_dataset(SMALLEST_DATA).subjects[0]

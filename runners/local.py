@@ -8,7 +8,7 @@ or a crash loses at most the job that was running, and the same command resumes.
 import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 from voxelboard.benchmark.errors import DataError
 from voxelboard.benchmark.protocol import Protocol as Measurement
@@ -22,35 +22,10 @@ from voxelboard.benchmark.records import (
     read_record,
     write_record,
 )
+from voxelboard.benchmark.settings import Settings
 from voxelboard.benchmark.submission import Submission
 from voxelboard.runners.failures import PREREQUISITES, classify, message_of
 from voxelboard.runners.plan import Cell, Job, Plan
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """How cells are run; nothing here may change a score.
-
-    Attributes
-    ----------
-    protocol : the measurement.
-    device : ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-    dtype : overrides that of the submission; None keeps it.
-    batch_size : sequences in a forward pass, or ``auto``.
-    offline : nothing is downloaded.
-    fresh : stored features are not used either.
-    limit : train on only so many stories; such records are partial and never ranked.
-    allow_remote_code : the command line's half of the double opt-in.
-    """
-
-    protocol: Measurement
-    device: str = "auto"
-    dtype: str | None = None
-    batch_size: int | Literal["auto"] = "auto"
-    offline: bool = False
-    fresh: bool = False
-    limit: int | None = None
-    allow_remote_code: bool = False
 
 
 class StageProgress(Protocol):
@@ -67,7 +42,7 @@ class CellRunner(Protocol):
     """
 
     def __call__(
-        self, job: Job, settings: RunSettings, progress: StageProgress
+        self, job: Job, settings: Settings, progress: StageProgress
     ) -> Iterable[tuple[Record, Arrays | None]]: ...
 
 
@@ -98,7 +73,7 @@ class Outcome:
         return 3 if only_prerequisites and not self.stored and not n_stored_before else 1
 
 
-def execute(plan: Plan, runner: CellRunner, settings: RunSettings, reporter: Reporter) -> Outcome:
+def execute(plan: Plan, runner: CellRunner, settings: Settings, reporter: Reporter) -> Outcome:
     """Run what a plan has left to run, one job after the other.
 
     Raises
@@ -116,7 +91,7 @@ def execute(plan: Plan, runner: CellRunner, settings: RunSettings, reporter: Rep
     return outcome
 
 
-def _run_job(job: Job, runner: CellRunner, settings: RunSettings, reporter: Reporter, outcome: Outcome) -> None:
+def _run_job(job: Job, runner: CellRunner, settings: Settings, reporter: Reporter, outcome: Outcome) -> None:
     waiting = {cell.subject: cell for cell in job.cells}
 
     def progress(stage: str, done: int = 0, total: int = 0) -> None:
@@ -141,7 +116,7 @@ def _run_job(job: Job, runner: CellRunner, settings: RunSettings, reporter: Repo
         _fail(tuple(waiting.values()), unscored, settings, reporter, outcome)
 
 
-def _fail(cells: Sequence[Cell], error: Exception, settings: RunSettings, reporter: Reporter, outcome: Outcome) -> None:
+def _fail(cells: Sequence[Cell], error: Exception, settings: Settings, reporter: Reporter, outcome: Outcome) -> None:
     kind, message = classify(error), message_of(error)
     trace = "".join(traceback.format_exception(error)) if kind == "bug" else None
     for cell in cells:

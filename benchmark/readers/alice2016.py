@@ -2,7 +2,6 @@
 """Brennan et al. 2016: 27 listeners of the first chapter of *Alice in Wonderland*, six regions of interest."""
 
 from collections.abc import Mapping
-from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 
@@ -14,10 +13,9 @@ from voxelboard.benchmark.readers.base import (
     CeilingKind,
     DatasetKind,
     Responses,
-    Segment,
-    Split,
     StaticVectors,
     check_responses,
+    leave_one_segment_out,
 )
 from voxelboard.benchmark.readers.cards import Card, SegmentSplit
 from voxelboard.benchmark.stimuli.stories import Story, make_story
@@ -97,13 +95,6 @@ class Alice2016:
         responses = Responses(subject, MappingProxyType({story: run}), np.array(REGIONS))
         check_responses(responses, self.stories, min_trs=1)
         return responses
-
-
-def leave_one_segment_out(story: str, n_trs: int, n_segments: int) -> Split:
-    """Cut one story into segments of nearly equal length; each is the test segment of one fold."""
-    edges = np.linspace(0, n_trs, n_segments + 1).round().astype(int).tolist()
-    segments = [Segment(story, start, stop) for start, stop in pairwise(edges)]
-    return Split(folds=tuple((tuple(other for other in segments if other != test), (test,)) for test in segments))
 
 
 def _read_story(name: str, folder: Path, tr: float) -> Story:

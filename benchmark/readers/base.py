@@ -4,6 +4,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal, Protocol
 
 import numpy as np
@@ -74,6 +75,13 @@ class Split:
     @property
     def test_segments(self) -> tuple[Segment, ...]:
         return tuple(segment for _, test in self.folds for segment in test)
+
+
+def leave_one_segment_out(story: str, n_trs: int, n_segments: int) -> Split:
+    """Cut one story into segments of nearly equal length; each is the test segment of one fold."""
+    edges = np.linspace(0, n_trs, n_segments + 1).round().astype(int).tolist()
+    segments = [Segment(story, start, stop) for start, stop in pairwise(edges)]
+    return Split(folds=tuple((tuple(other for other in segments if other != test), (test,)) for test in segments))
 
 
 class NarrativeData(Protocol):

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from voxelboard._resources import cards_folder
 from voxelboard.benchmark.errors import DataError, MissingPrerequisite, UserError, unknown_name
@@ -58,21 +58,41 @@ class Source(_Strict):
     """Where a person finds them."""
 
 
+def _inside_the_folder(path: str) -> str:
+    parts = PurePosixPath(path)
+    if parts.is_absolute() or ".." in parts.parts or "\\" in path or ":" in path:
+        raise ValueError("must be a path inside the data set's folder")
+    return path
+
+
+InsidePath = Annotated[Text, AfterValidator(_inside_the_folder)]
+
+
 class CardFile(_Strict):
     """One file that the reader opens."""
 
-    path: Text
+    path: InsidePath
     """Relative to the data set's folder, with forward slashes."""
     n_bytes: Annotated[int, Field(ge=0)]
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    md5: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
+    """Where the source publishes no SHA-256 (the keys of OpenNeuro's git-annex are MD5)."""
+    subject: Text | None = None
+    """Needed for this subject only: who takes one subject of a large data set need not have the others."""
 
-    @field_validator("path")
-    @classmethod
-    def _inside_the_folder(cls, path: str) -> str:
-        parts = PurePosixPath(path)
-        if parts.is_absolute() or ".." in parts.parts or "\\" in path or ":" in path:
-            raise ValueError("must be a path inside the data set's folder")
-        return path
+    @model_validator(mode="after")
+    def _one_hash(self) -> Self:
+        if (self.sha256 is None) == (self.md5 is None):
+            raise ValueError("give sha256, or md5 where the source publishes no other, and not both")
+        return self
+
+
+class FilePattern(_Strict):
+    """Files of which the source publishes neither size nor hash: only that they are there can be checked."""
+
+    glob: InsidePath
+    """Relative to the data set's folder; ``*`` stands for anything but a slash."""
+    what: Text
 
 
 class StorySplit(_Strict):
@@ -96,6 +116,34 @@ class SegmentSplit(_Strict):
     kind: Literal["segments"]
     story: Text
     n_segments: Annotated[int, Field(ge=2)]
+
+
+class StoryWindow(_Strict):
+    """One story of a data set in which every story has its own listeners; a data set of its own, opened by name."""
+
+    task: Text
+    """As the names of the scans spell it."""
+    transcript: Text
+    """As the folder of the aligned words is called."""
+    audio_start_s: Annotated[float, Field(ge=0)]
+    """Seconds from the first volume of the scan to the start of the audio file, the zero of the word times."""
+    story_onset_s: Annotated[float, Field(ge=0)]
+    """Seconds from the first volume to the first word, as the event files round it."""
+    onset_trs: Annotated[int, Field(ge=0)]
+    """First volume of the story."""
+    n_trs: Annotated[int, Field(gt=0)]
+    n_segments: Annotated[int, Field(ge=3)]
+    """Contiguous segments that are left out in turn."""
+    subjects: Annotated[tuple[Text, ...], Field(min_length=2)]
+    excluded_scans: tuple[Text, ...] = ()
+    """Scans that the source's own quality control leaves out, as ``sub-001_task-pieman_run-1``."""
+
+
+class WindowSplit(_Strict):
+    """Several single-story data sets on one card, each cut into segments."""
+
+    kind: Literal["windows"]
+    stories: Annotated[dict[Text, StoryWindow], Field(min_length=1)]
 
 
 class RoiSet(_Strict):
@@ -122,13 +170,18 @@ class Card(_Strict):
     citation: Citation
     source: Source
     files: tuple[CardFile, ...] = ()
-    reader: Literal["simulated", "lebel2023_pcs", "alice2016"]
+    file_patterns: tuple[FilePattern, ...] = ()
+    reader: Literal["simulated", "lebel2023_pcs", "alice2016", "lebel2023", "narratives"]
     options: dict[str, str] = Field(default_factory=dict)
     """Choices that the reader leaves open, each with its reason in the notes."""
     tr_s: Annotated[float, Field(gt=0)]
     """Repetition time, seconds."""
     subjects: Annotated[tuple[Text, ...], Field(min_length=1)]
-    split: Annotated[StorySplit | SegmentSplit, Field(discriminator="kind")]
+    n_voxels: dict[Text, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
+    """Subject -> voxels of each file, where the source says so; another number is refused."""
+    not_heard: dict[Text, tuple[Text, ...]] = Field(default_factory=dict)
+    """Subject -> training stories that the source does not have of this subject."""
+    split: Annotated[StorySplit | SegmentSplit | WindowSplit, Field(discriminator="kind")]
     ceiling_kind: Literal["repeats", "inter_subject", "none"]
     roi_sets: Annotated[tuple[RoiSet, ...], Field(min_length=1)]
     scored_rois: Annotated[tuple[Text, ...], Field(min_length=1)]
@@ -145,6 +198,11 @@ class Card(_Strict):
         for what, names in (("subjects", self.subjects), ("files", tuple(file.path for file in self.files))):
             if len(set(names)) != len(names):
                 raise ValueError(f"{what} are listed twice")
+        owners = {file.subject for file in self.files if file.subject is not None}
+        for what, subjects in (("n_voxels", set(self.n_voxels)), ("not_heard", set(self.not_heard)), ("files", owners)):
+            strangers = sorted(subjects - set(self.subjects))
+            if strangers:
+                raise ValueError(f"{what} of unknown subjects: {', '.join(strangers)}")
         if (self.kind == "simulated") != (self.source.kind == "generated"):
             raise ValueError("simulated data, and no other, have the source 'generated'")
         return self
@@ -199,7 +257,10 @@ def read_card(path: Path) -> Card:
 
 
 def verify_files(card: Card, folder: Path, progress: VerifyProgress | None = None) -> None:
-    """Check size and SHA-256 of every file of a card.
+    """Check size and hash of every file of a card, and that something matches every pattern.
+
+    Of the files that belong to a subject, those of a subject of whom nothing is there are not missed, unless nobody is
+    there: :func:`files_here`.
 
     Raises
     ------
@@ -210,23 +271,38 @@ def verify_files(card: Card, folder: Path, progress: VerifyProgress | None = Non
     """
     if not folder.is_dir():
         raise MissingPrerequisite(f"{card.name}: there is no folder {folder}")
-    for file in card.files:  # sizes first: a truncated download shows at once
+    for pattern in card.file_patterns:
+        if not any(path.is_file() for path in folder.glob(pattern.glob)):
+            raise MissingPrerequisite(
+                f"{card.name}: no file {pattern.glob} ({pattern.what}) in {folder}",
+                f"get it from {card.source.url or 'its source'}",
+            )
+    files = files_here(card, folder)
+    for file in files:  # sizes first: a truncated download shows at once
         _check_size(card, file, folder / file.path)
-    total = sum(file.n_bytes for file in card.files)
+    total = sum(file.n_bytes for file in files)
     done = 0
-    for file in card.files:
-        digest = hashlib.sha256()
+    for file in files:
+        name, expected = ("SHA-256", file.sha256) if file.sha256 else ("MD5", file.md5)
+        digest = hashlib.sha256() if file.sha256 else hashlib.md5(usedforsecurity=False)
         with (folder / file.path).open("rb") as stream:
             while chunk := stream.read(_CHUNK_BYTES):
                 digest.update(chunk)
                 done += len(chunk)
                 if progress is not None:
                     progress(file.path, done, total)
-        if digest.hexdigest() != file.sha256:
+        if digest.hexdigest() != expected:
             raise DataError(
-                f"{card.name}: {file.path} has SHA-256 {digest.hexdigest()}, the card says {file.sha256}",
+                f"{card.name}: {file.path} has {name} {digest.hexdigest()}, the card says {expected}",
                 f"get the file again from {card.source.url or 'its source'}",
             )
+
+
+def files_here(card: Card, folder: Path) -> tuple[CardFile, ...]:
+    """The files that must be in ``folder``: those of nobody, and of each subject of whom a file is there."""
+    owned = [file for file in card.files if file.subject is not None]
+    here = {file.subject for file in owned if (folder / file.path).is_file()} or {file.subject for file in owned}
+    return tuple(file for file in card.files if file.subject is None or file.subject in here)
 
 
 def _check_size(card: Card, file: CardFile, path: Path) -> None:
@@ -272,6 +348,7 @@ _PARTS: dict[str, type[_Strict]] = {
     "citation": Citation,
     "source": Source,
     "files": CardFile,
+    "file_patterns": FilePattern,
     "roi_sets": RoiSet,
 }
 

@@ -98,23 +98,50 @@ def dataset_path(name: str) -> Path:
 
 
 def open_dataset(name: str) -> NarrativeData:
-    """Open a data set by the name of its card.
+    """Open a data set by the name of its card, or the folder of your own that holds a ``dataset.yaml``.
 
-    A simulated data set may be followed by a preset, and a seed: ``simulated-narrative:tiny``,
+    Some names have variants after a colon: ``narratives:pieman``, ``lebel2023:rois``. A simulated data set may be followed by a preset, and a seed: ``simulated-narrative:tiny``,
     ``simulated-narrative:ci:3``.
 
     Raises
     ------
     UserError
-        for an unknown name, preset or seed.
+        for an unknown name, variant, preset or seed.
     MissingPrerequisite, DataError
         for data that are not here, or not what the card says.
     """
     base, _, variant = name.partition(":")
+    if base not in list_cards() and (own := own_folder(name)) is not None:
+        from voxelboard.benchmark.readers.own import OwnData
+
+        return OwnData(own)
     card = load_card(base)
-    if variant and card.kind != "simulated":
-        raise UserError(f"{base} has no variants, got {name!r}", f"write {base}")
     return READERS[card.reader](card, variant)
+
+
+def own_folder(name: str) -> Path | None:
+    """The folder that a name means, if it is one that holds a ``dataset.yaml`` or looks like a path to one.
+
+    Raises
+    ------
+    MissingPrerequisite
+        for a folder without a ``dataset.yaml``.
+    """
+    folder = Path(name).expanduser()
+    if folder.name == "dataset.yaml" and folder.is_file():
+        folder = folder.parent
+    if (folder / "dataset.yaml").is_file():
+        return folder.resolve()
+    if folder.is_dir():
+        raise MissingPrerequisite(
+            f"there is no dataset.yaml in {folder}", "docs/datasets.md, section 'Bring your own', has one to fill in"
+        )
+    return None
+
+
+def _no_variants(card: Card, variant: str) -> None:
+    if variant:
+        raise UserError(f"{card.name} has no variants, got '{card.name}:{variant}'", f"write {card.name}")
 
 
 def _open_simulated(card: Card, variant: str) -> NarrativeData:
@@ -126,13 +153,27 @@ def _open_simulated(card: Card, variant: str) -> NarrativeData:
     return open_simulated(preset or DEFAULT_PRESET, int(seed or 0))
 
 
-def _open_lebel2023_pcs(card: Card, _: str) -> NarrativeData:
+def _open_lebel2023(card: Card, variant: str) -> NarrativeData:
+    from voxelboard.benchmark.readers.lebel2023 import Lebel2023
+
+    return Lebel2023(card, dataset_path(card.name), variant)
+
+
+def _open_narratives(card: Card, variant: str) -> NarrativeData:
+    from voxelboard.benchmark.readers.narratives import Narratives
+
+    return Narratives(card, dataset_path(card.name), variant)
+
+
+def _open_lebel2023_pcs(card: Card, variant: str) -> NarrativeData:
+    _no_variants(card, variant)
     from voxelboard.benchmark.readers.lebel2023_pcs import Lebel2023Components
 
     return Lebel2023Components(card, dataset_path(card.name))
 
 
-def _open_alice2016(card: Card, _: str) -> NarrativeData:
+def _open_alice2016(card: Card, variant: str) -> NarrativeData:
+    _no_variants(card, variant)
     from voxelboard.benchmark.readers.alice2016 import Alice2016
 
     return Alice2016(card, dataset_path(card.name))
@@ -143,6 +184,8 @@ READERS: dict[str, Callable[[Card, str], NarrativeData]] = {
     "simulated": _open_simulated,
     "lebel2023_pcs": _open_lebel2023_pcs,
     "alice2016": _open_alice2016,
+    "lebel2023": _open_lebel2023,
+    "narratives": _open_narratives,
 }
 
 

@@ -20,6 +20,9 @@ from voxelboard.benchmark.tasks.scoring import voxel_statistics
 FloatArray = NDArray[np.float64]
 Float32Array = NDArray[np.float32]
 
+# Standard deviation of one world's figure, measured over 20 worlds of other seeds.
+_WORLD_SD = {2: 0.0075, 5: 0.0055, 10: 0.0025}  # H by number of repeats
+_POWER_SD = 0.027
 _NOISE = (0.6, 0.3, 0.01)  # drift, physiology and spikes, as in the embedded data set
 
 
@@ -57,8 +60,7 @@ def perfect_model(bench: Workbench) -> Measurement:
     figures = []
     for n_repeats, goal in ((5, 0.02), (10, 0.005)):
         scores = _pooled(bench, 1.0, n_repeats, n_worlds, 1)
-        # one world: sd .02 at 5 repeats and .009 at 10, measured over 20 of them
-        error = 3 * {5: 0.02, 10: 0.009}[n_repeats] / np.sqrt(n_worlds)
+        error = 3 * _WORLD_SD[n_repeats] / np.sqrt(n_worlds)
         figures.append(
             Figure(f"H of the truth, {n_repeats} repeats", float(np.mean(scores)), 1 - goal, 1 + goal, float(error))
         )
@@ -71,7 +73,7 @@ def known_quality(bench: Workbench) -> Measurement:
     figures = []
     for k, quality in enumerate((0.6, 0.3, 0.0)):
         scores = _pooled(bench, quality, 2, n_worlds, 20 + k)
-        error = 3 * 0.02 / np.sqrt(n_worlds)
+        error = 3 * _WORLD_SD[2] / np.sqrt(n_worlds)
         figures.append(Figure(f"H - {quality:g}", float(np.mean(scores)) - quality, -0.01, 0.01, float(error)))
     return Measurement(tuple(figures), f"{n_worlds} worlds of 5 subjects, 2 repeats")
 
@@ -92,7 +94,13 @@ def signal_power(bench: Workbench) -> Measurement:
         ratios.append(estimated / planted)
     return Measurement(
         (
-            Figure("pooled signal power over planted", float(np.mean(ratios)), 0.97, 1.03, 0.09 / np.sqrt(n_worlds)),
+            Figure(
+                "pooled signal power over planted",
+                float(np.mean(ratios)),
+                0.97,
+                1.03,
+                3 * _POWER_SD / float(np.sqrt(n_worlds)),
+            ),
             Figure("voxels without signal below 0", float(np.mean(negative)), 0.3, 0.7),
         ),
         f"{n_worlds} worlds, 2 repeats",
@@ -101,7 +109,8 @@ def signal_power(bench: Workbench) -> Measurement:
 
 def image_ceiling(bench: Workbench) -> Measurement:
     """B4: the noise ceiling of NSD's betas at a planted signal-to-noise ratio."""
-    snr2, n_voxels = 0.25, bench.pick(120, 400)
+    snr2, n_voxels = 0.25, bench.pick(400, 2000)
+    error = float(np.sqrt(400 / n_voxels))  # sd at 400 voxels: .0023 of the bias, .0035 of the ratio (12 seeds)
     figures = []
     for n_trials in (2, 3):
         rng = bench.rng(2, 4, n_trials)
@@ -111,9 +120,13 @@ def image_ceiling(bench: Workbench) -> Measurement:
         truth = snr2 / (snr2 + 1 / n_trials)
         ratio, _ = ncsnr(betas)
         bias = float(ncsnr_noise_ceiling(ratio, n_trials).mean()) - truth
-        figures.append(Figure(f"bias of the ceiling, {n_trials} trials", bias, -0.01, 0.01))
+        figures.append(Figure(f"bias of the ceiling, {n_trials} trials", bias, -0.01, 0.01, 0.007 * error))
         pooled = nsd_ceiling(betas, n_trials).estimate or float("nan")
-        figures.append(Figure(f"pooled over planted, {n_trials} trials", pooled / float(np.sqrt(truth)), 0.99, 1.01))
+        figures.append(
+            Figure(
+                f"pooled over planted, {n_trials} trials", pooled / float(np.sqrt(truth)), 0.99, 1.01, 0.0105 * error
+            )
+        )
     return Measurement(tuple(figures), f"{n_voxels} voxels, 800 images")
 
 

@@ -96,17 +96,22 @@ def data_invariances(bench: Workbench) -> Measurement:
 
 def widths(bench: Workbench) -> Measurement:
     """I3: the same information in more features scores the same."""
-    world, features = _base(bench)
-    rng = bench.rng(9, 3)
-    scores = []
-    for width in (WIDTH, 2 * WIDTH, bench.pick(6, 40) * WIDTH):
-        mixing, _ = np.linalg.qr(rng.standard_normal((width, WIDTH)))
-        wide = {story: (table @ mixing.T.astype(np.float32)) for story, table in features.items()}
-        scores.append(_scores(world, wide if width > WIDTH else features).mean(axis=1))
-    spread = np.ptp(np.stack(scores), axis=0)
+    n_worlds, sizes = bench.pick(2, 8), (WIDTH, 2 * WIDTH, bench.pick(6, 40) * WIDTH)
+    scores = np.zeros((len(sizes), len(ROWS)))
+    for k in range(n_worlds):
+        world, rng = bench.small(k), bench.rng(9, 3, k)
+        features = world.features(planted_llm(0.7, WIDTH, bench.seed + k), MIDDLE_LAYER)
+        for i, width in enumerate(sizes):
+            mixing, _ = np.linalg.qr(rng.standard_normal((width, WIDTH)))
+            turned = {story: table @ mixing.T.astype(np.float32) for story, table in features.items()}
+            scores[i] += _scores(world, turned if width > WIDTH else features).mean(axis=1) / n_worlds
+    error = 3 * 0.004 / float(np.sqrt(n_worlds))  # sd of the spread in one world: .004, measured over 10
     return Measurement(
-        tuple(Figure(f"spread of {row} scores", float(x), high=0.015) for row, x in zip(ROWS, spread, strict=True)),
-        f"{WIDTH} to {bench.pick(6, 40) * WIDTH} features",
+        tuple(
+            Figure(f"spread of {row} scores", float(x), high=0.015, error=error)
+            for row, x in zip(ROWS, np.ptp(scores, axis=0), strict=True)
+        ),
+        f"{sizes[0]} to {sizes[-1]} features, {n_worlds} worlds",
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Praat TextGrids, long and short text format, in any encoding that Praat writes."""
+"""Praat TextGrids in the long, short and chronological text format, in any encoding that Praat writes."""
 
 import codecs
 import re
@@ -13,7 +13,10 @@ from voxelboard.benchmark.errors import DataError, MissingPrerequisite
 PAUSE_MARKS = frozenset({"", "sp", "sil"})
 
 # Praat reads a text file as its quoted strings, flags and free-standing numbers; all else is commentary.
-_TOKEN = re.compile(r'"(?:[^"]|"")*"|<\w+>|(?<!\S)[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?(?!\S)')
+# A free-standing exclamation mark starts a remark that goes to the end of the line.
+_TOKEN = re.compile(r'"(?:[^"]|"")*"|(?<!\S)![^\n]*|<\w+>|(?<!\S)[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?(?!\S)')
+
+_CHRONOLOGICAL = "Praat chronological TextGrid text file"
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,11 @@ def read_textgrid(path: Path) -> tuple[Tier, ...]:
 
 def parse_textgrid(text: str) -> tuple[Tier, ...]:
     """Parse the text of a TextGrid; raises ValueError where it is not one."""
-    tokens = (match.group() for match in _TOKEN.finditer(text))
-    if _string(tokens) != "ooTextFile" or _string(tokens) != "TextGrid":
+    tokens = (match.group() for match in _TOKEN.finditer(text) if not match.group().startswith("!"))
+    kind = _string(tokens)
+    if kind == _CHRONOLOGICAL:
+        return _chronological(tokens)
+    if kind != "ooTextFile" or _string(tokens) != "TextGrid":
         raise ValueError("it does not start with ooTextFile and TextGrid")
     _number(tokens), _number(tokens)  # xmin, xmax of the file
     if _next(tokens) != "<exists>":
@@ -82,6 +88,25 @@ def _tier(tokens: Iterator[str]) -> Tier:
     return Tier(name, tuple(intervals))
 
 
+def _chronological(tokens: Iterator[str]) -> tuple[Tier, ...]:
+    """All tiers in one sequence, by time: each mark says to which tier it belongs. No count tells an early end."""
+    _number(tokens), _number(tokens)  # xmin, xmax of the file
+    kinds, names = [], []
+    for _ in range(int(_number(tokens))):
+        kinds.append(_string(tokens))
+        names.append(_string(tokens))
+        _number(tokens), _number(tokens)  # xmin, xmax of the tier
+    marks: list[list[Interval]] = [[] for _ in kinds]
+    for token in tokens:
+        tier = int(_as_number(token)) - 1
+        if not 0 <= tier < len(kinds):
+            raise ValueError(f"a mark of tier {token}, there are {len(kinds)}")
+        start = _number(tokens)
+        stop = _number(tokens) if kinds[tier] == "IntervalTier" else start
+        marks[tier].append(Interval(start, stop, _string(tokens)))
+    return tuple(Tier(name, tuple(own)) for name, own in zip(names, marks, strict=True))
+
+
 def _next(tokens: Iterator[str]) -> str:
     for token in tokens:
         return token
@@ -96,7 +121,10 @@ def _string(tokens: Iterator[str]) -> str:
 
 
 def _number(tokens: Iterator[str]) -> float:
-    token = _next(tokens)
+    return _as_number(_next(tokens))
+
+
+def _as_number(token: str) -> float:
     if token[0] in '"<':
         raise ValueError(f"a number should stand where {token!r} stands")
     return float(token)

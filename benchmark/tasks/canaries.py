@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from voxelboard.benchmark.encoding.designs import primal_problem
 from voxelboard.benchmark.encoding.ridge import fit_ridge
 from voxelboard.benchmark.errors import InvalidNumbers
 from voxelboard.benchmark.protocol import Protocol
@@ -52,28 +53,34 @@ def time_only_predictions(
         used = {name: stories[name] for name in {segment.story for segment in (*fold.train, *fold.test)}}
         features = time_only_features(used, protocol.score.oasm_sigma_trs)
         design = segmented(features, replace_delays(protocol, (0,)), common_tr(used))
-        problem = design.problem(fold.train, fold.test, device=device)
-        fit = fit_ridge(problem, fold.responses, fold.inner_folds, protocol.encoding.relative_alphas)
+        # Not scaled by training data: a TR far from all training TRs has next to no training SD. One alpha: the inner
+        # folds know nothing of time either and would choose the largest, which hides a leak.
+        unscaled = np.ones(design.n_features)
+        problem = primal_problem(design.rows(fold.train, unscaled), design.rows(fold.test, unscaled), device)
+        fit = fit_ridge(problem, fold.responses, fold.inner_folds, (1.0,))
         predictions.append(fit.test_predictions)
     return predictions
 
 
-def check_time_only(scores: Mapping[str, tuple[float, float]], protocol: Protocol) -> dict[str, float]:
-    """The score of the time-only feature for each subject; ``scores`` is subject -> (score, lower end).
+def check_time_only(explained: Mapping[str, float], protocol: Protocol) -> dict[str, float]:
+    """The share of variance that the time-only feature explains for each subject, if the split does not leak.
+
+    A share of variance and not a correlation: where segments of one story are left out, its predictions are next to 0
+    and their correlation with anything is noise.
 
     Raises
     ------
     InvalidNumbers
-        when a score exceeds the protocol's limit beyond its interval: the split leaks.
+        when a share exceeds the protocol's limit.
     """
     limit = protocol.score.oasm_limit
-    for subject, (score, low) in scores.items():
-        if score > limit and low > 0:
+    for subject, share in explained.items():
+        if share > limit:
             raise InvalidNumbers(
-                f"canary: a feature that knows only when a TR happened scores {score:.4f} (limit {limit}) on "
-                f"subject {subject}: the split leaks time between training and test data"
+                f"canary: a feature that knows only when a TR happened explains {share:.4f} of the variance of "
+                f"subject {subject} (limit {limit}): the split leaks time between training and test data"
             )
-    return {subject: score for subject, (score, _) in scores.items()}
+    return dict(explained)
 
 
 def check_noise_brain(test: HeldOutResponses, predictions: NDArray[np.float32], protocol: Protocol) -> float:

@@ -17,7 +17,12 @@ from numpy.typing import NDArray
 from voxelboard.benchmark.protocol import Protocol
 from voxelboard.benchmark.readers.base import NarrativeData
 from voxelboard.benchmark.records import Checks, Estimate, LayerProfile
-from voxelboard.benchmark.statistics.scores import BlockStatistics, concatenate
+from voxelboard.benchmark.statistics.scores import (
+    BlockStatistics,
+    concatenate,
+    pool_rois,
+    unit_explained_fractions,
+)
 from voxelboard.benchmark.tasks.canaries import check_noise_brain, check_time_only, time_only_predictions
 from voxelboard.benchmark.tasks.encode import ConfoundFold, Encoding, Features, encode, fit_confounds, replace_delays
 from voxelboard.benchmark.tasks.preparation import NOISE_BRAIN, Cohort, cohorts
@@ -32,6 +37,7 @@ from voxelboard.benchmark.tasks.scoring import (
     roi_influence,
     roi_statistics,
     summarise,
+    voxel_statistics,
 )
 
 Float32Array = NDArray[np.float32]
@@ -224,15 +230,13 @@ def _oasm(
     protocol: Protocol,
     device: torch.device,
 ) -> dict[str, float]:
-    """Subject -> score of the time-only feature."""
+    """Subject -> share of the test variance that the time-only feature explains, mean over ROIs."""
     predictions = time_only_predictions(data.stories, cohort, protocol, device)
     scores = {}
     for subject, test in tests.items():
-        stats = roi_statistics(by_roi(_of(cohort, subject, predictions), test.rois), test, protocol.score)
-        overall, _ = summarise(
-            roi_influence(stats, protocol.score), test.scored, "OASM", "H", protocol.score.confidence
-        )
-        scores[subject] = (overall.estimate or 0.0, overall.low or 0.0)
+        together = np.concatenate(_of(cohort, subject, predictions))
+        stats = pool_rois(voxel_statistics(together, test, protocol.score, kind="none"), test.rois, test.scored)
+        scores[subject] = float(unit_explained_fractions(stats).values.mean())
     return check_time_only(scores, protocol)
 
 

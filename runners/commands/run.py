@@ -37,7 +37,8 @@ from voxelboard.runners.options import (
 
 if TYPE_CHECKING:
     from voxelboard.benchmark.records import Estimate, Record
-    from voxelboard.runners.local import Outcome, RunSettings
+    from voxelboard.benchmark.settings import Settings
+    from voxelboard.runners.local import Outcome
     from voxelboard.runners.plan import Cell, Plan
 
 
@@ -106,11 +107,11 @@ def _settings(
     fresh: bool,
     limit: int | None,
     allow_remote_code: bool,
-) -> "RunSettings":
+) -> "Settings":
     from voxelboard.benchmark.errors import unknown_name
     from voxelboard.benchmark.models.spec import DTYPES
     from voxelboard.benchmark.protocol import load_protocol
-    from voxelboard.runners.local import RunSettings
+    from voxelboard.benchmark.settings import Settings
 
     if dtype is not None and dtype not in DTYPES:
         raise unknown_name("--dtype", dtype, DTYPES)
@@ -119,7 +120,7 @@ def _settings(
     kind, _, index = device.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (index and not (kind == "cuda" and index.isdecimal())):
         raise UserError(f"--device {device!r}; allowed: auto, cpu, cuda, cuda:N")
-    return RunSettings(
+    return Settings(
         protocol=load_protocol(protocol),
         device=device,
         dtype=dtype,

@@ -7,7 +7,8 @@ import pytest
 from fake_science import FakeScience
 
 from voxelboard.benchmark.protocol import V1
-from voxelboard.runners.local import CellRunner, RunSettings
+from voxelboard.benchmark.settings import Settings
+from voxelboard.runners.local import CellRunner
 from voxelboard.runners.plan import DatasetFacts
 
 
@@ -17,8 +18,8 @@ def facts() -> DatasetFacts:
 
 
 @pytest.fixture
-def settings() -> RunSettings:
-    return RunSettings(V1)
+def settings() -> Settings:
+    return Settings(V1)
 
 
 @pytest.fixture

@@ -15,9 +15,10 @@ from fake_science import FakeScience
 from voxelboard.benchmark.errors import InvalidNumbers, MissingPrerequisite, UserError
 from voxelboard.benchmark.protocol import V1
 from voxelboard.benchmark.records import Record, read_record, statistics_path
+from voxelboard.benchmark.settings import Settings
 from voxelboard.benchmark.submission import load_submission
 from voxelboard.runners.failures import classify
-from voxelboard.runners.local import Outcome, RunSettings, execute
+from voxelboard.runners.local import Outcome, execute
 from voxelboard.runners.plan import Cell, DatasetFacts, Job, Plan, make_plan
 
 
@@ -53,7 +54,7 @@ def fail_for(subject: str, error: BaseException) -> FakeScience:
     return FakeScience(fail)
 
 
-def test_every_cell_is_stored_and_reported(tmp_path: Path, facts: DatasetFacts, settings: RunSettings) -> None:
+def test_every_cell_is_stored_and_reported(tmp_path: Path, facts: DatasetFacts, settings: Settings) -> None:
     log, science = Log(), FakeScience()
     plan = plan_of(tmp_path, facts)
     outcome = execute(plan, science, settings, log)
@@ -74,7 +75,7 @@ def test_every_cell_is_stored_and_reported(tmp_path: Path, facts: DatasetFacts, 
 
 
 def test_a_failing_cell_leaves_a_record_and_the_others_go_on(
-    tmp_path: Path, facts: DatasetFacts, settings: RunSettings
+    tmp_path: Path, facts: DatasetFacts, settings: Settings
 ) -> None:
     log = Log()
     outcome = execute(plan_of(tmp_path, facts), fail_for("s2", ValueError("odd")), settings, log)
@@ -97,9 +98,7 @@ def test_a_failing_cell_leaves_a_record_and_the_others_go_on(
     assert repaired.asked == [("voxelboard/planted-q0.9", ("s2", "s3"))]
 
 
-def test_a_failing_second_run_does_not_replace_scores(
-    tmp_path: Path, facts: DatasetFacts, settings: RunSettings
-) -> None:
+def test_a_failing_second_run_does_not_replace_scores(tmp_path: Path, facts: DatasetFacts, settings: Settings) -> None:
     execute(plan_of(tmp_path, facts), FakeScience(), settings, Log())
     fresh = plan_of(tmp_path, facts, fresh=True)
     before = {cell.path: cell.path.read_bytes() for cell in fresh.cells}
@@ -108,14 +107,14 @@ def test_a_failing_second_run_does_not_replace_scores(
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_ctrl_c_passes_and_what_is_stored_stays(tmp_path: Path, facts: DatasetFacts, settings: RunSettings) -> None:
+def test_ctrl_c_passes_and_what_is_stored_stays(tmp_path: Path, facts: DatasetFacts, settings: Settings) -> None:
     with pytest.raises(KeyboardInterrupt):
         execute(plan_of(tmp_path, facts), fail_for("s3", KeyboardInterrupt()), settings, Log())
     assert plan_of(tmp_path, facts).summary() == "2/6 cells stored, 4 to run"
 
 
 def test_kill_9_then_resume_gives_the_bytes_of_an_uninterrupted_run(
-    tmp_path: Path, facts: DatasetFacts, settings: RunSettings
+    tmp_path: Path, facts: DatasetFacts, settings: Settings
 ) -> None:
     script = textwrap.dedent(
         f"""
@@ -124,7 +123,8 @@ def test_kill_9_then_resume_gives_the_bytes_of_an_uninterrupted_run(
         from fake_science import FakeScience
         from voxelboard.benchmark.protocol import V1
         from voxelboard.benchmark.submission import load_submission
-        from voxelboard.runners.local import RunSettings, execute
+        from voxelboard.benchmark.settings import Settings
+        from voxelboard.runners.local import execute
         from voxelboard.runners.plan import DatasetFacts, make_plan
         from voxelboard.runners.progress import ConsoleReporter
 
@@ -135,7 +135,7 @@ def test_kill_9_then_resume_gives_the_bytes_of_an_uninterrupted_run(
         facts = DatasetFacts("toy", "1.0.0", "simulated", ("s1", "s2", "s3"), True)
         entries = [load_submission("planted-q0.9"), load_submission("planted-q0.3")]
         plan = make_plan(entries, "narrative", 1, facts, V1, Path({str(tmp_path / "killed")!r}))
-        execute(plan, FakeScience(die), RunSettings(V1), ConsoleReporter(quiet=True))
+        execute(plan, FakeScience(die), Settings(V1), ConsoleReporter(quiet=True))
         """
     )
     path = os.pathsep.join([str(Path(__file__).parents[1] / "support"), os.environ.get("PYTHONPATH", "")])
@@ -156,7 +156,7 @@ def test_kill_9_then_resume_gives_the_bytes_of_an_uninterrupted_run(
 
 
 def test_a_full_disk_stops_the_run_with_code_3(
-    tmp_path: Path, facts: DatasetFacts, settings: RunSettings, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, facts: DatasetFacts, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     execute(
         make_plan([load_submission("planted-q0.9")], "narrative", 1, facts, V1, tmp_path),
@@ -178,8 +178,8 @@ def test_a_full_disk_stops_the_run_with_code_3(
     assert plan_of(tmp_path, facts).summary() == "3/6 cells stored, 3 to run"
 
 
-def test_a_science_that_forgets_a_subject_is_a_bug(tmp_path: Path, facts: DatasetFacts, settings: RunSettings) -> None:
-    def forgetful(job: Job, settings: RunSettings, progress: object) -> list[tuple[Record, None]]:
+def test_a_science_that_forgets_a_subject_is_a_bug(tmp_path: Path, facts: DatasetFacts, settings: Settings) -> None:
+    def forgetful(job: Job, settings: Settings, progress: object) -> list[tuple[Record, None]]:
         return []
 
     outcome = execute(plan_of(tmp_path, facts), forgetful, settings, Log())

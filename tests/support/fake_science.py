@@ -7,10 +7,11 @@ import numpy as np
 
 from voxelboard.benchmark.protocol import V1
 from voxelboard.benchmark.records import Arrays, DatasetStamp, Estimate, ProtocolStamp, Record
+from voxelboard.benchmark.settings import Settings
 from voxelboard.benchmark.statistics.influence import macro_influence
 from voxelboard.benchmark.statistics.intervals import single_subject_interval
 from voxelboard.benchmark.statistics.scores import BlockStatistics, coarsen
-from voxelboard.runners.local import RunSettings, StageProgress, unresolved_model
+from voxelboard.runners.local import StageProgress, unresolved_model
 from voxelboard.runners.plan import Job
 
 N_BLOCKS = 24  # of 5 TRs: eight inference blocks
@@ -73,9 +74,7 @@ class FakeScience:
         self.fail = fail
         self.asked: list[tuple[str, tuple[str, ...]]] = []
 
-    def __call__(
-        self, job: Job, settings: RunSettings, progress: StageProgress
-    ) -> Iterable[tuple[Record, Arrays | None]]:
+    def __call__(self, job: Job, settings: Settings, progress: StageProgress) -> Iterable[tuple[Record, Arrays | None]]:
         self.asked.append((job.submission.label, job.subjects))
         progress("features, story 1/2", 1, 2)
         for subject in job.subjects:

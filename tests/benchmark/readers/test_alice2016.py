@@ -6,7 +6,8 @@ import pytest
 from scipy.special import gammaln
 
 from voxelboard.benchmark.errors import DataError, MissingPrerequisite, UserError
-from voxelboard.benchmark.readers.alice2016 import N_TRS, REGIONS, Alice2016, leave_one_segment_out
+from voxelboard.benchmark.readers.alice2016 import N_TRS, REGIONS, Alice2016
+from voxelboard.benchmark.readers.base import leave_one_segment_out
 from voxelboard.benchmark.readers.cards import load_card
 
 CARD = load_card("alice2016")

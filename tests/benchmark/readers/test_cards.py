@@ -14,6 +14,7 @@ from voxelboard.benchmark.readers.cards import (
     MAX_CARD_BYTES,
     Card,
     CardFile,
+    FilePattern,
     card_schema,
     list_cards,
     load_card,
@@ -87,6 +88,7 @@ def test_an_unknown_data_set_is_answered_with_the_nearest_name():
         ({"scored_rois": ["V1"]}, "scored_rois that no roi_set has: V1"),
         ({"subjects": ["sim01", "sim01"]}, "subjects are listed twice"),
         ({"subjects": []}, "subjects"),
+        ({"n_voxels": {"nobody": 3}}, "n_voxels of unknown subjects: nobody"),
         ({"version": "1"}, "version"),
         ({"split": {"kind": "stories", "train": ["a", "b"], "test": ["b"]}}, "stories in train and in test: b"),
         ({"split": {"kind": "shuffled"}}, "split"),
@@ -146,6 +148,27 @@ def test_a_changed_file_is_named_with_both_hashes(tmp_path):
     expected, found = (hashlib.sha256(b).hexdigest() for b in (b"0123456789", b"0123456780"))
     with pytest.raises(DataError, match=re.escape(f"a.npz has SHA-256 {found}, the card says {expected}")):
         verify_files(card, tmp_path)
+
+
+def test_files_whose_source_has_md5_sums_or_none_at_all(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a.hf5").write_bytes(b"0123456789")
+    files = (CardFile(path="a.hf5", n_bytes=10, md5=hashlib.md5(b"0123456789").hexdigest()),)
+    patterns = (FilePattern(glob="sub/*.gii", what="surfaces"),)
+    card = load_card("alice2016").model_copy(update={"files": files, "file_patterns": patterns})
+    with pytest.raises(MissingPrerequisite, match=r"no file sub/\*\.gii \(surfaces\)"):
+        verify_files(card, tmp_path)
+    (tmp_path / "sub/x.gii").write_bytes(b"")
+    verify_files(card, tmp_path)
+    (tmp_path / "a.hf5").write_bytes(b"0123456780")
+    with pytest.raises(DataError, match=r"a\.hf5 has MD5 \w{32}, the card says \w{32}"):
+        verify_files(card, tmp_path)
+
+
+@pytest.mark.parametrize("hashes", [{}, {"sha256": "0" * 64, "md5": "0" * 32}])
+def test_a_file_has_one_hash(tmp_path, hashes):
+    with pytest.raises(UserError, match="give sha256, or md5"):
+        read_card(edited(tmp_path, files=[{"path": "a", "n_bytes": 1, **hashes}]))
 
 
 def test_missing_files_and_folders_are_missing_prerequisites(tmp_path):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The self-test must fail when the measurement is broken: each way to break it, and the invariants that see it."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
@@ -237,7 +238,8 @@ def test_a_broken_measurement_is_seen(broken: Break, ids: tuple[str, ...], monke
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_the_quick_form_holds_on_the_code_as_it_is() -> None:
+    start = time.process_time()
     findings = list(run_selftest())
     assert {f.id: [figure for figure in f.figures if not figure.passed] for f in findings if not f.passed} == {}
     assert len(findings) == 36
-    assert sum(f.seconds for f in findings) < 300
+    assert time.process_time() - start < 180  # 38 s of one core where it was written; under 60 s is the promise

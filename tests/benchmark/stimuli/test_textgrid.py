@@ -118,3 +118,48 @@ def test_a_text_where_a_time_should_be_is_refused(tmp_path):
 def test_a_missing_file_is_a_missing_prerequisite(tmp_path):
     with pytest.raises(MissingPrerequisite, match="there is no TextGrid"):
         read_textgrid(tmp_path / "none.TextGrid")
+
+
+CHRONOLOGICAL = """"Praat chronological TextGrid text file"
+0 3.5   ! Time domain.
+3   ! Number of tiers: 3 of 3 "kinds"
+"IntervalTier" "phone" 0 3.5
+"IntervalTier" "word" 0 3.5
+"TextTier" "clicks" 0 3.5
+
+1 0 1.25
+"sp"
+2 0 1.25
+"sp"
+3 0.75
+"click"
+! word:
+2 1.25 2
+"said ""no"" 7 times! "
+1 1.25 3.5
+"EH1"
+2 2 3.5
+"café ! 2 1 2"
+"""
+
+
+def test_the_chronological_form_is_read_by_tier(tmp_path):
+    path = tmp_path / "a.TextGrid"
+    path.write_text(CHRONOLOGICAL, encoding="utf-8-sig")
+    phones, words, clicks = read_textgrid(path)
+    assert phones.intervals == (Interval(0, 1.25, "sp"), Interval(1.25, 3.5, "EH1"))
+    assert (words.name, [word.label for word in word_intervals(words)]) == (
+        "word",
+        ['said "no" 7 times!', "café ! 2 1 2"],
+    )
+    assert clicks.intervals == (Interval(0.75, 0.75, "click"),)
+
+
+@pytest.mark.parametrize(
+    "text", [CHRONOLOGICAL.replace("\n3 0.75", "\n4 0.75"), CHRONOLOGICAL.rpartition('"')[0], CHRONOLOGICAL[:100]]
+)
+def test_a_damaged_chronological_file_is_refused(tmp_path, text):
+    path = tmp_path / "a.TextGrid"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match="is not a whole TextGrid"):
+        read_textgrid(path)
