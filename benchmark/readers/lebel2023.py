@@ -48,8 +48,8 @@ class Lebel2023:
     times and comes as its single presentations.
 
     Words of the first 10 s of a story are dropped with the volumes that the release drops. No scored row depends on
-    their onsets (the protocol trims five rows more and looks back four), but the words after them, up to two strides of
-    the context, are read without them.
+    their onsets (the protocol trims five rows more and looks back four; only Lanczos, which is not scored, would reach
+    them), but the words after them, up to two strides of the context, are read without them.
 
     Parameters
     ----------

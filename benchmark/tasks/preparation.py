@@ -93,9 +93,15 @@ def minimum_trs(policy: DesignPolicy) -> int:
     return 2 * policy.trim_trs + max(policy.delays_trs) + 1
 
 
-def inner_fold_numbers(n_segments: int, n_folds: int) -> NDArray[np.intp]:
-    """(n_segments,) inner fold of each training segment: segments are dealt in turn, at most one fold each."""
-    return np.arange(n_segments) % min(n_folds, n_segments)
+def inner_fold_numbers(segments: Sequence[Segment], n_folds: int) -> NDArray[np.intp]:
+    """(n_segments,) inner fold of each training segment, dealt in turn by story name and start.
+
+    The order in which a data set lists its stories changes nothing. With fewer segments than folds each is its own.
+    """
+    numbers = np.empty(len(segments), dtype=np.intp)
+    by_name = sorted(range(len(segments)), key=lambda i: (segments[i].story, segments[i].start))
+    numbers[by_name] = np.arange(len(segments)) % min(n_folds, len(segments))
+    return numbers
 
 
 def cohorts(
@@ -172,7 +178,7 @@ def _fold(
     return PreparedFold(
         train,
         test,
-        np.repeat(inner_fold_numbers(len(train), protocol.encoding.n_inner_folds), n_rows),
+        np.repeat(inner_fold_numbers(train, protocol.encoding.n_inner_folds), n_rows),
         np.concatenate(training, axis=1),
         {member.subject: tuple(prepared(member, segment) for segment in test) for member in members},
     )
