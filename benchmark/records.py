@@ -8,9 +8,7 @@ and renamed, so a reader never sees half a record. Records hold no NaN: a missin
 import hashlib
 import io
 import json
-import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -19,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from voxelboard.benchmark.atomic import replace_file
 from voxelboard.benchmark.errors import DataError, UserError
 from voxelboard.benchmark.protocol import hash_json
 
@@ -247,8 +246,8 @@ def write_record(path: Path, record: Record, arrays: Arrays | None = None) -> Re
         if arrays is not None:
             packed = _pack(arrays)
             record = record.model_copy(update={"statistics_sha256": hashlib.sha256(packed).hexdigest()})
-            _replace(statistics_path(path), packed)
-        _replace(path, (to_json(record) + "\n").encode())
+            replace_file(statistics_path(path), lambda file: file.write(packed))
+        replace_file(path, lambda file: file.write((to_json(record) + "\n").encode()))
     except OSError as error:
         raise UserError(
             f"cannot write the record {path}: {error.strerror or error}",
@@ -321,17 +320,3 @@ def _pack(arrays: Arrays) -> bytes:
             raise TypeError(f"statistics {name!r} hold Python objects, expected numbers or text")
     np.savez_compressed(buffer, **packed)
     return buffer.getvalue()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

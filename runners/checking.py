@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What ``check`` does with one submission, step by step."""
 
-import os
 import re
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from voxelboard.benchmark.atomic import replace_file
 from voxelboard.benchmark.errors import MissingPrerequisite, UserError
 from voxelboard.benchmark.strict_yaml import Document, read_yaml
 from voxelboard.benchmark.submission import Submission, load_submission
@@ -66,7 +65,7 @@ def fix_revisions(path: Path) -> list[tuple[str, str, str]]:
             _write_revision(document, lines, (*place, "revision"), new)
             changes.append((".".join((*place, "revision")), old, new))
     if changes:
-        _replace_file(path, "".join(lines))
+        replace_file(path, lambda file: file.write(("".join(lines)).encode()))
     return changes
 
 
@@ -107,18 +106,6 @@ def _look_up(repository: str, revision: str) -> str:
     if found is None:
         raise MissingPrerequisite(f"the hub names no commit for {repository} at {revision!r}")
     return found
-
-
-def _replace_file(path: Path, text: str) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-        Path(temporary).chmod(path.stat().st_mode & 0o777)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _describe(submission: Submission, *, offline: bool, allow_code: bool) -> Iterator[str]:

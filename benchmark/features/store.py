@@ -9,7 +9,6 @@ when the store outgrows its bound. A flipped field is another key, never a stale
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from voxelboard.benchmark.atomic import replace_file
 from voxelboard.benchmark.errors import UserError
 from voxelboard.benchmark.protocol import hash_json
 
@@ -84,11 +84,10 @@ class FeatureStore:
 
     def _write(self, path: Path, key: dict[str, Any], array: Array) -> None:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             self._make_room(array.nbytes, keep=path)
             note = json.dumps({"sha256": _digest(array), "key": key}, sort_keys=True).encode()
-            _replace(path, lambda file: np.save(file, array, allow_pickle=False))
-            _replace(path.with_suffix(".json"), lambda file: file.write(note))
+            replace_file(path, lambda file: np.save(file, array, allow_pickle=False))
+            replace_file(path.with_suffix(".json"), lambda file: file.write(note))
         except OSError as error:
             raise UserError(
                 f"cannot write to the feature store {self.folder}: {error.strerror or error}",
@@ -111,14 +110,3 @@ def _digest(array: Array) -> str:
     digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
     digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
-
-
-def _replace(path: Path, write: Callable[[Any], object]) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

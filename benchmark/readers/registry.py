@@ -3,10 +3,10 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from voxelboard.benchmark.atomic import replace_file
 from voxelboard.benchmark.errors import MissingPrerequisite, UserError, unknown_name
 from voxelboard.benchmark.readers.base import NarrativeData
 from voxelboard.benchmark.readers.cards import Card, VerifyProgress, list_cards, load_card, verify_files
@@ -205,16 +205,5 @@ def _registry_file() -> Path:
 
 def _write_registry(folders: dict[str, Path]) -> None:
     """Replace the registry in one step: a crash leaves the old one or the new one."""
-    path = _registry_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({name: str(folder) for name, folder in sorted(folders.items())}, indent=2) + "\n"
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".data-", suffix=".json")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    replace_file(_registry_file(), lambda file: file.write(text.encode()))

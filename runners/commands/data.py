@@ -26,7 +26,7 @@ def add(
     path: Annotated[Path, typer.Option("--from", envvar="VOXELBOARD_DATA_FROM", help="Folder that holds its files.")],
 ) -> None:
     """Say where a data set lies. Its licence is shown, and every file is checked against the card."""
-    from voxelboard.benchmark.readers.cards import load_card
+    from voxelboard.benchmark.readers.cards import files_here, load_card
     from voxelboard.benchmark.readers.registry import add_dataset
 
     card = load_card(name)
@@ -34,22 +34,23 @@ def add(
     if card.terms:
         say(f"terms: {card.terms}")
     add_dataset(name, path)
-    say(f"{len(card.files)} files are as the card says; cite:\n{card.citation.bibtex.strip()}")
+    say(f"{len(files_here(card, path.expanduser()))} files are as the card says; cite:\n{card.citation.bibtex.strip()}")
     put(str(path.expanduser().resolve()))
 
 
 @data_app.command()
 def verify(name: Name) -> None:
     """Check every file of a data set against the checksums of its card."""
-    from voxelboard.benchmark.readers.cards import load_card, verify_files
+    from voxelboard.benchmark.readers.cards import files_here, load_card, verify_files
     from voxelboard.benchmark.readers.registry import dataset_path
 
     card = load_card(name)
     if card.source.kind == "generated":
         put(f"{name} is generated from a seed: it has no files")
         return
-    verify_files(card, dataset_path(name))
-    put(f"{name} {card.version}: {len(card.files)} files are as the card says")
+    folder = dataset_path(name)
+    verify_files(card, folder)
+    put(f"{name} {card.version}: {len(files_here(card, folder))} files are as the card says")
 
 
 @data_app.command("path")
