@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The narrative task on real fMRI, against figures that were published or computed elsewhere."""
+"""The narrative task on real fMRI, against figures that were computed independently of it."""
 
 from dataclasses import replace
 from pathlib import Path
