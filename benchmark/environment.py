@@ -6,15 +6,18 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from voxelboard.benchmark.records import Environment
+
+T = TypeVar("T")
 
 _PACKAGES = ("voxelboard", "torch", "transformers", "tokenizers", "numpy", "scipy", "safetensors")
 
@@ -34,6 +37,16 @@ class Stopwatch:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def each(self, name: str, items: Iterable[T]) -> Iterator[T]:
+        """The items, with the time that making them takes added to stage ``name``."""
+        iterator = iter(items)
+        while True:
+            with self.stage(name):
+                item = next(iterator, None)
+            if item is None:
+                return
+            yield item
 
 
 def describe_environment(stopwatch: Stopwatch, device: torch.device, batch_size: int | str) -> Environment:

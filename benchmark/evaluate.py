@@ -94,13 +94,15 @@ def measure(
     with stopwatch.stage("model"):
         progress("model", 0, 0)
         sources = open_sources(submission, data, settings, store, device, progress)
-    model = ModelFeatures(sources.features, sources.twins, sources.by_subject)
-    results = task.run(data, wanted, model, protocol, device, n_train_segments=settings.limit, progress=progress)
-    with stopwatch.stage("features, encoding and scores"):
-        cells = list(results)
     with stopwatch.stage("receipt"):
+        progress("receipt", 0, 0)
         receipt = sources.receipt()
-    for cell in cells:
+    with stopwatch.stage("features"):
+        features = {} if sources.by_subject else sources.features()
+        twins = {seed: twin() for seed, twin in sources.twins.items()}
+    model = ModelFeatures(features, twins, sources.by_subject)
+    results = task.run(data, wanted, model, protocol, device, n_train_segments=settings.limit, progress=progress)
+    for cell in stopwatch.each("encoding and scores", results):
         record = Record(
             status="success",
             task=task.name,

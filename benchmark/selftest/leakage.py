@@ -42,7 +42,7 @@ def time_only_canary(bench: Workbench) -> Measurement:
     leaky = AlteredData(world.data, split=Split((((*train, *test), test),)))
     features = world.features(ContextNoise(8, bench.seed))
     try:
-        for _ in Narrative().run(leaky, leaky.subjects[:1], ModelFeatures(lambda: features), world.protocol, CPU):
+        for _ in Narrative().run(leaky, leaky.subjects[:1], ModelFeatures(features), world.protocol, CPU):
             pass
         stopped = False
     except InvalidNumbers as error:

@@ -47,16 +47,16 @@ StageProgress = Callable[[str, int, int], None]  # (stage, done, total)
 
 @dataclass(frozen=True)
 class ModelFeatures:
-    """A model as the task sees it: what to call for its features and those of its untrained twins.
+    """A model as the task sees it: its features and those of its untrained twins.
 
-    features : () -> story -> (n_layers, n_trs, n_features).
+    features : story -> (n_layers, n_trs, n_features).
     twins : twin seed -> the same; empty for baselines.
     by_subject : None, or subject -> features for that subject alone, on the clock of the responses: they get no delays
         (the cross-subject predictor). ``features`` and ``twins`` are then not used.
     """
 
-    features: Callable[[], Features]
-    twins: Mapping[int, Callable[[], Features]] = field(default_factory=dict)
+    features: Features
+    twins: Mapping[int, Features] = field(default_factory=dict)
     by_subject: Callable[[str], Features] | None = None
 
 
@@ -110,12 +110,10 @@ class Narrative:
             return
         progress("responses", 0, 0)
         groups = cohorts(data, _with_partners(data, subjects), protocol, n_train_segments)
-        features = model.features()
-        twins = {seed: twin() for seed, twin in model.twins.items()}
         for cohort in groups:
             wanted = [subject for subject in cohort.subjects if subject in subjects]
             if wanted:
-                yield from _score_cohort(data, cohort, wanted, features, twins, protocol, device, progress)
+                yield from _score_cohort(data, cohort, wanted, model.features, model.twins, protocol, device, progress)
 
 
 def _run_by_subject(

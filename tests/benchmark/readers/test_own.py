@@ -270,6 +270,6 @@ def test_the_narrative_task_finds_a_planted_feature_in_the_folder(folder):
     edit(folder, subjects=["s01"], split=split, not_heard=None)
     data = open_dataset(str(folder))
     protocol = replace(V1, name="quick", score=replace(V1.score, noise_brain_voxels=256))
-    (true,) = Narrative().run(data, ("s01",), ModelFeatures(lambda: features), protocol, torch.device("cpu"))
+    (true,) = Narrative().run(data, ("s01",), ModelFeatures(features), protocol, torch.device("cpu"))
     assert true.scores["normalised"].estimate == pytest.approx(1, abs=0.1)
     assert (true.n_voxels, true.n_repeats, set(true.by_roi)) == (3, 4, {"STG", "IFG"})

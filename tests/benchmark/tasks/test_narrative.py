@@ -38,7 +38,7 @@ def score(
     subjects: tuple[str, ...] = ("s0",),
     **options: Any,
 ) -> dict[str, CellResult]:
-    results = Narrative().run(world, subjects, ModelFeatures(lambda: features), protocol, CPU, **options)
+    results = Narrative().run(world, subjects, ModelFeatures(features), protocol, CPU, **options)
     return {result.subject: result for result in results}
 
 
@@ -224,8 +224,8 @@ def test_without_a_ceiling_the_score_is_a_pooled_correlation(world: Callable[...
 
 def test_untrained_twins_are_averaged(world: Callable[..., World], quick: Protocol) -> None:
     sim = world()
-    twins = {seed: (lambda seed=seed: driving(sim, q=0.0, seed=seed)) for seed in range(3)}
-    model = ModelFeatures(lambda: driving(sim), twins)
+    twins = {seed: driving(sim, q=0.0, seed=seed) for seed in range(3)}
+    model = ModelFeatures(driving(sim), twins)
     result = next(iter(Narrative().run(sim, ("s0",), model, quick, CPU)))
     assert {f"stats__twin{seed}_{row}" for seed in range(3) for row in ("raw", "unique")} <= set(result.arrays)
     assert abs(value(result, "twin_unique")) < 0.1
@@ -240,7 +240,7 @@ def test_other_listeners_predict_what_they_share(world: Callable[..., World], qu
         rest = [runs for name, runs in sim.runs.items() if name != subject]
         return {name: np.mean([runs[name].mean(axis=0) for runs in rest], axis=0)[None] for name in sim.stories}
 
-    model = ModelFeatures(dict, by_subject=others)
+    model = ModelFeatures({}, by_subject=others)
     result = next(iter(Narrative().run(sim, ("s3",), model, quick, CPU)))
     assert result.subject == "s3"
     assert value(result, "normalised") > 0.9

@@ -32,7 +32,7 @@ def test_word_counts_and_glove_predict_lebel_as_plain_ridge_does(shared_data: Pa
         words = np.concatenate([np.ones((story.n_words, 1)), letters(story)[:, None], glove], axis=1)
         features[name] = tr_sum(words, story)[None].astype(np.float32)
     protocol = replace(V1, score=replace(V1.score, noise_brain_voxels=64, noise_brain_limit=0.05))
-    results = Narrative().run(data, data.subjects, ModelFeatures(lambda: features), protocol, torch.device("cpu"))
+    results = Narrative().run(data, data.subjects, ModelFeatures(features), protocol, torch.device("cpu"))
     for result in results:
         r = result.arrays["voxel_r__raw"].astype(np.float64)
         found = [r[:n].mean() for n in (10, 50, 200)]
