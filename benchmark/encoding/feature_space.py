@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from voxelboard.benchmark.encoding.operators import AlphaOperators, PrimalOperators, finite_operator, minus_mean
 from voxelboard.benchmark.encoding.streaming import FoldStatistics, TargetStream
 
-# Products of features beat products of rows while folds have this many rows a column.
-_ROWS_PER_COLUMN = 2
+# Products of features cost n_columns^2 a fold, products of rows n_fold * n_columns: equal at one row a column. Measured
+# at 1.5 rows a column: 1.2 times faster.
+_ROWS_PER_COLUMN = 1
 
 
 @dataclass(frozen=True, eq=False)

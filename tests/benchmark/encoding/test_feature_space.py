@@ -97,5 +97,5 @@ def test_any_order_and_company_of_targets_gives_the_same_bytes() -> None:
 
 def test_wide_designs_keep_the_form_that_predicts_rows() -> None:
     slices = [slice(30 * f, 30 * f + 30) for f in range(4)]
-    assert not FeatureOperators.suits(16, slices)
+    assert not FeatureOperators.suits(31, slices)
     assert not FeatureOperators.suits(0, slices)

@@ -92,8 +92,12 @@ def test_options_do_not_change_the_alphas(narrow: Any, form: str, selection: Any
         assert "scored in float32" in screened.notes[-1]
         np.testing.assert_array_equal(screened.alpha_index, plain.alpha_index)
         assert screened.test_predictions.tobytes() == plain.test_predictions.tobytes()
-        assert screened.inner.c.tobytes() == plain.inner.c.tobytes()
-        assert screened.inner.q.tobytes() == plain.inner.q.tobytes()
+        if form == "dual":
+            assert screened.inner.c.tobytes() == plain.inner.c.tobytes()
+            assert screened.inner.q.tobytes() == plain.inner.q.tobytes()
+        else:  # without screening a narrow design is scored in feature space: the same sums in another order
+            for found, expected in ((screened.inner.c, plain.inner.c), (screened.inner.q, plain.inner.q)):
+                np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 
 
 def test_float32_factors_cost_little_accuracy(world: Any, selection: Any) -> None:
