@@ -67,7 +67,7 @@ class ConfoundPolicy:
     # (lebel2023-pcs), because the ridge leaves their weak directions in the residuals.
     relative_lambdas: tuple[float, ...] = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     # Columns of the test-side projector per test TR. It is spanned by the confounds at the design's delays and through
-    # the HRF, and by their derivatives: with the HRF alone the confounds keep .021-.024, with both .000-.002.
+    # the HRF, and by their derivatives: with the HRF alone the confounds keep .021-.024, with both .002-.004.
     max_projection_share: float = 0.2
 
 

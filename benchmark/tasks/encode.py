@@ -216,6 +216,7 @@ class _Best:
         self.inner: dict[tuple[str, str], list[float]] = {unit: [] for unit in self.units}
 
     def offer(self, layer: int, fit: RidgeFit, predictions: Float32Array) -> None:
+        """Keep ``predictions`` (n_test, n_voxels) where ``layer`` has the best pooled inner correlation so far."""
         c, q, y2 = fit.inner.c.sum(axis=0), fit.inner.q.sum(axis=0), fit.inner.y2.sum(axis=0)
         for unit, voxels in self.units.items():
             power = float(q[voxels].sum() * y2[voxels].sum())
