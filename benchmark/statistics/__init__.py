@@ -4,5 +4,5 @@
 In the order of an analysis: ``scores`` (additive block statistics and the noise-corrected score), ``gates`` (which ROIs
 enter), ``influence`` and ``intervals`` (uncertainty), ``ranking`` (paired tests, ranks, badges); ``ceilings`` and
 ``extrapolation``; ``permutation``, ``surrogates``, ``nulls``, ``tails``, ``detrending`` and ``fdr`` (significance);
-``bootstrap``; ``partition`` (unique, split and common variance).
+``bootstrap``; ``partition`` (unique, split and common variance); ``geometry`` (RDM tests, unbiased distances, match ranks).
 """
