@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+import numpy as np
+
 from voxelboard.benchmark.errors import DataError
 from voxelboard.benchmark.models.alignment import Tokenizer, Tokens, WordTokens, align
 from voxelboard.benchmark.protocol import ContextPolicy
@@ -86,6 +88,38 @@ def plan_prefixes(story: Story, context: ContextPolicy, tokenizer: Tokenizer, ma
     fitter = _Fitter(story, tokenizer, max_tokens)
     fitted, n_shortened = fitter.fit(prefixes(range(story.n_words), context))
     return Plan(tuple(fitter.read(passage, tokens) for passage, tokens in fitted), n_shortened, 0)
+
+
+def plan_texts(texts: Sequence[str], tokenizer: Tokenizer, max_tokens: int | None) -> Plan:
+    """One reading for each text, whole; ``words`` holds the text's number, ``alignment`` its tokens but special ones.
+
+    A text with more tokens than ``max_tokens`` loses the last ones, the special tokens around it stay.
+
+    Raises
+    ------
+    DataError
+        for a text without a token.
+    """
+    readings, n_shortened = [], 0
+    for number, (text, whole) in enumerate(zip(texts, tokenizer.encode(texts), strict=True)):
+        tokens = _cut_tokens(whole, max_tokens)
+        n_shortened += len(tokens) < len(whole)
+        own = np.flatnonzero(~tokens.special)
+        if len(own) == 0:
+            raise DataError(f"text {text[:60]!r} gets no token from the tokenizer of {tokenizer.name}")
+        starts = np.array([0, len(own)], dtype=np.int64)
+        readings.append(Reading((number,), tokens, WordTokens(starts, own, np.zeros(1, dtype=bool))))
+    return Plan(tuple(readings), n_shortened, 0)
+
+
+def _cut_tokens(tokens: Tokens, max_tokens: int | None) -> Tokens:
+    """The tokens without the last ordinary ones, so that ``max_tokens`` are left."""
+    excess = 0 if max_tokens is None else len(tokens) - max_tokens
+    if excess <= 0:
+        return tokens
+    keep = np.ones(len(tokens), dtype=bool)
+    keep[np.flatnonzero(~tokens.special)[-excess:]] = False
+    return Tokens(tokens.ids[keep], tokens.offsets[keep], tokens.special[keep], tokens.blank[keep])
 
 
 def _without(reading: Reading, dropped: set[int]) -> Reading:

@@ -13,7 +13,7 @@ from voxelboard.benchmark.errors import InvalidNumbers, UserError
 from voxelboard.benchmark.models.alignment import Tokenizer
 from voxelboard.benchmark.models.base import ModelIdentity, Progress
 from voxelboard.benchmark.models.batching import Batcher, BatchSize, token_budget
-from voxelboard.benchmark.models.passages import Plan, Planner, Reading
+from voxelboard.benchmark.models.passages import Plan, Planner, Reading, plan_texts
 from voxelboard.benchmark.models.pooling import Pooling, pool_words
 from voxelboard.benchmark.models.report import ExtractionReport
 from voxelboard.benchmark.protocol import ContextPolicy
@@ -107,6 +107,43 @@ class TransformerModel:
         self.report = ExtractionReport(
             story.name, story.n_words, plan.n_shortened, plan.n_reaching_on, largest_batch=largest
         )
+        return states
+
+    def read_texts(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
+        """(n_layers, n_texts, n_features) float32 on the host: each text read by itself, whole.
+
+        The state of a text is the mean over its tokens, special tokens left out; a sentence model pools as it was made
+        to. A text that is longer than the model's input is cut at its end; ``report`` counts those. A bidirectional
+        model sees the whole text at once.
+
+        Raises
+        ------
+        InvalidNumbers, MissingPrerequisite
+            as :meth:`states`.
+        DataError
+            for a text without a token.
+        """
+        plan = plan_texts(texts, self._tokenizer, self.identity.max_tokens)
+        self._check_ids(plan)
+        states = np.full((self.n_layers, len(texts), self.n_features), np.nan, dtype=np.float32)
+        done = 0
+
+        def step(batch: list[Reading]) -> None:
+            nonlocal done
+            rows = [reading.words[0] for reading in batch]
+            pooled = self._read(batch)
+            if not torch.isfinite(pooled).all():
+                first = next(row for row, text in zip(rows, pooled.unbind(1), strict=True) if not text.isfinite().all())
+                raise InvalidNumbers(
+                    f"{self.identity.model_id}: the state of text {texts[first][:60]!r} is NaN or infinite"
+                )
+            states[:, rows] = pooled.cpu().numpy()
+            done += len(rows)
+            if progress is not None:
+                progress(done, len(texts))
+
+        largest = self._batcher.run(plan.readings, lambda reading: len(reading.tokens), step)
+        self.report = ExtractionReport("texts", len(texts), plan.n_shortened, largest_batch=largest)
         return states
 
     @torch.inference_mode()
