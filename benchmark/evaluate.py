@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The main path: a submission and a data set in, records out. Read it top to bottom as the methods section."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -20,19 +20,15 @@ from voxelboard.benchmark.records import (
     write_record,
 )
 from voxelboard.benchmark.settings import Settings
-from voxelboard.benchmark.sources import open_sources
-from voxelboard.benchmark.stamps import dataset_stamp, model_stamp
 from voxelboard.benchmark.submission import Submission, load_submission
 from voxelboard.benchmark.tasks import load_task
-from voxelboard.benchmark.tasks.narrative import ModelFeatures
-
-StageProgress = Callable[[str, int, int], None]  # (stage, done, total)
+from voxelboard.benchmark.tasks.base import RunContext, StageProgress
 
 
 def evaluate(
     submission: Submission | str | Path,
     task: str = "narrative",
-    data: str = "simulated-narrative",
+    data: str | None = None,
     subjects: Sequence[str] | None = None,
     *,
     protocol: str = "v1",
@@ -50,6 +46,7 @@ def evaluate(
     Parameters
     ----------
     submission : a submission, its name, a YAML file or a checkpoint folder.
+    data : a data set; default that of the task.
     subjects : default all of the data set.
     output : folder of the records; None writes nothing.
     device : ``auto`` (a GPU when there is one), ``cpu``, ``cuda`` or ``cuda:N``.
@@ -64,7 +61,7 @@ def evaluate(
     """
     entry = submission if isinstance(submission, Submission) else load_submission(submission)
     settings = Settings(load_protocol(protocol), device, dtype, batch_size, offline, fresh, limit)
-    records = []
+    records, data = [], data or load_task(task).default_data
     for record, arrays in measure(entry, task, data, subjects, settings, progress):
         if output is not None:
             record = write_record(
@@ -84,49 +81,32 @@ def measure(
 ) -> Iterator[tuple[Record, Arrays]]:
     """Score one submission and yield the record of each subject with its statistics; writes no record."""
     protocol, stopwatch = settings.protocol, Stopwatch()
-    device = choose_device(settings.device)
     task = load_task(task_name)
+    store = FeatureStore(default_store_folder(), fresh=settings.fresh)
+    context = RunContext(settings, store, choose_device(settings.device), stopwatch, progress)
     with stopwatch.stage("data"):
         progress("data", 0, 0)
-        data = open_dataset(data_name)
+        data = open_dataset(data_name, task.name)
         wanted = tuple(data.subjects if subjects is None else subjects)
-    store = FeatureStore(default_store_folder(), fresh=settings.fresh)
-    with stopwatch.stage("model"):
-        progress("model", 0, 0)
-        sources = open_sources(submission, data, settings, store, device, progress)
-    with stopwatch.stage("receipt"):
-        progress("receipt", 0, 0)
-        receipt = sources.receipt()
-    with stopwatch.stage("features"):
-        features = {} if sources.by_subject else sources.features()
-        twins = {seed: twin() for seed, twin in sources.twins.items()}
-    model = ModelFeatures(features, twins, sources.by_subject)
-    results = task.run(data, wanted, model, protocol, device, n_train_segments=settings.limit, progress=progress)
-    for cell in stopwatch.each("encoding and scores", results):
+    for dataset, model, result in task.measure(submission, data, wanted, context):
         record = Record(
             status="success",
             task=task.name,
             task_version=task.version,
-            subject=cell.subject,
-            protocol=ProtocolStamp(name=protocol.name, hash=protocol.hash, constants=protocol.constants()),
-            dataset=dataset_stamp(
-                data,
-                data.responses(cell.subject),
-                n_train_trs=cell.n_train_trs,
-                n_test_trs=cell.n_test_trs,
-                n_repeats=cell.n_repeats,
-            ),
-            model=model_stamp(submission, sources.identity, sources.n_layers, sources.n_features),
-            scores=cell.scores,
-            by_roi=cell.by_roi,
-            layers=cell.layers,
-            # the harness' own rows have next to nothing beyond the confounds: their ratio says nothing
-            checks=cell.checks.model_copy(update={**receipt, **({"alarms": ()} if submission.is_baseline else {})}),
-            statistics_sha256=statistics_sha256(cell.arrays),
+            subject=result.subject,
+            protocol=ProtocolStamp.of(protocol, task.name),
+            dataset=dataset,
+            model=model,
+            scores=result.scores,
+            by_roi=result.by_roi,
+            layers=result.layers,
+            facets=result.facets,
+            checks=result.checks,
+            statistics_sha256=statistics_sha256(result.arrays),
             partial=settings.limit is not None,
-            environment=describe_environment(stopwatch, device, settings.batch_size),
+            environment=describe_environment(stopwatch, context.device, settings.batch_size),
         )
-        yield record, cell.arrays
+        yield record, result.arrays
 
 
 def choose_device(name: str) -> torch.device:

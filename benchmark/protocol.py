@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every constant of the measurement, frozen and versioned.
 
-Read it as the methods section's table of parameters. ``Protocol.hash`` is stamped on every record: change a
+Read it as the methods section's table of parameters. ``Protocol.hash_of`` its task is stamped on every record: change a
 constant and old scores are no longer comparable, so a change is a new version, never an edit.
 """
 
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from voxelboard.benchmark.errors import unknown_name
+
+TaskName = Literal["narrative", "drama", "captions", "ablation"]
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class ScorePolicy:
 
 @dataclass(frozen=True)
 class Protocol:
-    """The whole measurement. ``name`` is what users type, ``hash`` is what records carry."""
+    """The whole measurement. ``name`` is what users type, ``hash_of(task)`` is what records carry."""
 
     name: str = "v1"
     scored: bool = True  # replication settings are not ranked
@@ -100,15 +102,31 @@ class Protocol:
     score: ScorePolicy = field(default_factory=ScorePolicy)
     seed: int = 20261121
 
-    def constants(self) -> dict[str, Any]:
-        """All constants as plain JSON values."""
+    def constants(self, task: TaskName | None = None) -> dict[str, Any]:
+        """The constants as plain JSON values: all, or those that a task's scores depend on."""
         constants: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return constants
+        if task is None:
+            return constants
+        return {name: value for name, value in constants.items() if name in (*_SHARED, *TASK_SECTIONS[task])}
+
+    def hash_of(self, task: TaskName) -> str:
+        """SHA-256 of the canonical JSON of the task's constants. A record carries it: equal hashes may be compared."""
+        return hash_json(self.constants(task))
 
     @property
     def hash(self) -> str:
         """SHA-256 of the canonical JSON of every constant."""
         return hash_json(self.constants())
+
+
+_SHARED: Final = ("name", "scored", "seed")
+# Which sections the scores of a task depend on: a new constant of one task leaves the scores of the others comparable.
+TASK_SECTIONS: Final[dict[TaskName, tuple[str, ...]]] = {
+    "narrative": ("context", "design", "encoding", "confounds", "score"),
+    "drama": ("context", "encoding", "score"),
+    "captions": ("context", "encoding", "score"),
+    "ablation": ("context", "design", "encoding", "confounds", "score"),
+}
 
 
 def hash_json(value: Any) -> str:

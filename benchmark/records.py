@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from voxelboard.benchmark.atomic import replace_file
 from voxelboard.benchmark.errors import DataError, UserError
-from voxelboard.benchmark.protocol import hash_json
+from voxelboard.benchmark.protocol import Protocol, TaskName, hash_json
 
 SCHEMA_VERSION: Final = 1
 
@@ -64,7 +64,13 @@ class ProtocolStamp(_Frozen):
 
     name: str
     hash: str
+    """Of the constants that the record's task depends on."""
     constants: dict[str, Any]
+
+    @classmethod
+    def of(cls, protocol: Protocol, task: TaskName) -> "ProtocolStamp":
+        """The stamp of a task's records."""
+        return cls(name=protocol.name, hash=protocol.hash_of(task), constants=protocol.constants(task))
 
 
 class DatasetStamp(_Frozen):
@@ -77,8 +83,11 @@ class DatasetStamp(_Frozen):
     stimuli_sha256: str
     responses_sha256: str
     scored_rois: tuple[str, ...]
-    n_train_trs: int
-    n_test_trs: int
+    n_train: int
+    """Rows of the training data, after trimming."""
+    n_test: int
+    row_unit: Literal["TR", "image", "sentence"] = "TR"
+    """What a row of the responses is."""
     n_voxels: int
     n_repeats: int
 
@@ -116,6 +125,18 @@ class LayerProfile(_Frozen):
     """Pooled correlation of inner cross-validation on training data, mean over outer folds, per layer."""
     test: tuple[Estimate, ...]
     """The headline score of each layer on the test data: shown, never used to choose."""
+
+
+class Facet(_Frozen):
+    """Scores of one part of a cell: a level of annotation, an attribution method, an analysis, a condition."""
+
+    axis: str
+    """What kind of part: ``level``, ``method``, ``analysis``, ``control``, ``condition``."""
+    value: str
+    """Which one, e.g. ``speech``."""
+    roi: str | None = None
+    """None: over all scored ROIs."""
+    scores: dict[str, Estimate]
 
 
 class Checks(_Frozen):
@@ -166,7 +187,7 @@ class Record(_Frozen):
 
     schema_version: Literal[1] = SCHEMA_VERSION
     status: Status
-    task: str
+    task: TaskName
     task_version: int
     subject: str
     protocol: ProtocolStamp
@@ -176,6 +197,7 @@ class Record(_Frozen):
     """``unique`` is the headline; also raw_r, floor_r, joint_r, normalised, floor, ceiling, twin_unique, ..."""
     by_roi: dict[str, dict[str, Estimate]] = Field(default_factory=dict)
     layers: dict[str, LayerProfile] = Field(default_factory=dict)
+    facets: tuple[Facet, ...] = ()
     checks: Checks = Checks()
     partial: bool = False
     """Scored on a part of the stimuli or voxels (``--limit``): never ranked."""

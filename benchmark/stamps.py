@@ -9,7 +9,7 @@ from voxelboard.benchmark.submission import Submission
 
 
 def dataset_stamp(
-    data: NarrativeData, responses: Responses, *, n_train_trs: int, n_test_trs: int, n_repeats: int
+    data: NarrativeData, responses: Responses, *, n_train: int, n_test: int, n_repeats: int
 ) -> DatasetStamp:
     """Name, version and hashes of the stimuli and of one subject's responses."""
     return DatasetStamp(
@@ -20,8 +20,8 @@ def dataset_stamp(
         stimuli_sha256=hash_json({name: data.stories[name].sha256 for name in responses.runs}),
         responses_sha256=responses.sha256(),
         scored_rois=tuple(data.scored_rois),
-        n_train_trs=n_train_trs,
-        n_test_trs=n_test_trs,
+        n_train=n_train,
+        n_test=n_test,
         n_voxels=responses.n_voxels,
         n_repeats=n_repeats,
     )

@@ -19,11 +19,12 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
+from voxelboard.benchmark.protocol import TaskName
+
 SCHEMA_VERSION: Final = 1
 
 Source = Literal["hf", "local", "simulated"]
 Loader = Literal["causal", "masked", "seq2seq", "sentence", "vision_language", "static", "recurrent", "simulated"]
-TaskName = Literal["narrative", "drama", "captions", "ablation"]
 Exposure = Literal["none", "likely", "yes", "unknown"]
 _Text = Annotated[str, StringConstraints(max_length=300)]
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")

@@ -142,7 +142,7 @@ def error_record(cell: Cell, kind: ErrorClass, message: str, protocol: Measureme
         task=cell.task,
         task_version=cell.task_version,
         subject=cell.subject,
-        protocol=ProtocolStamp(name=protocol.name, hash=protocol.hash, constants=protocol.constants()),
+        protocol=ProtocolStamp.of(protocol, cell.task),
         dataset=None,
         model=unresolved_model(cell.submission, cell.revision),
         error=CellError(kind=kind, message=message),

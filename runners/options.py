@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-DEFAULT_DATA = "simulated-narrative"
 DEFAULT_TASK = "narrative"
 
 
@@ -22,8 +21,7 @@ def complete_dataset(incomplete: str) -> list[str]:
     """Names of the data set cards, from their file names."""
     from voxelboard._resources import cards_folder
 
-    names = {DEFAULT_DATA, *(path.stem for path in cards_folder().glob("*.yaml"))}
-    return [name for name in sorted(names) if name.startswith(incomplete)]
+    return [path.stem for path in sorted(cards_folder().glob("*.yaml")) if path.stem.startswith(incomplete)]
 
 
 Models = Annotated[
@@ -45,12 +43,19 @@ Tasks = Annotated[
         "--task",
         "--tasks",
         envvar="VOXELBOARD_TASKS",
-        help=f"Task. May be given several times. [default: {DEFAULT_TASK}]",
+        help=f"Task. May be given several times. [default: that of --data, or {DEFAULT_TASK}]",
         show_default=False,
     ),
 ]
 Data = Annotated[
-    str, typer.Option("--data", envvar="VOXELBOARD_DATA", autocompletion=complete_dataset, help="Data set.")
+    str | None,
+    typer.Option(
+        "--data",
+        envvar="VOXELBOARD_DATA",
+        autocompletion=complete_dataset,
+        help="Data set. [default: the simulated one of each task]",
+        show_default=False,
+    ),
 ]
 Subjects = Annotated[
     list[str] | None,

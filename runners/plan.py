@@ -13,23 +13,13 @@ from pathlib import Path
 from typing import Literal
 
 from voxelboard.benchmark.errors import DataError, UserError, unknown_name
-from voxelboard.benchmark.protocol import Protocol
+from voxelboard.benchmark.protocol import Protocol, TaskName
+from voxelboard.benchmark.readers.base import DatasetFacts
 from voxelboard.benchmark.records import Record, cell_path, read_record, revision_folder, statistics_path
 from voxelboard.benchmark.revision import resolved_revision
 from voxelboard.benchmark.submission import Submission, check_distinct
 
 CellState = Literal["stored", "failed", "stale", "missing"]
-
-
-@dataclass(frozen=True)
-class DatasetFacts:
-    """What a plan needs to know of a data set."""
-
-    name: str
-    version: str
-    kind: Literal["real", "simulated"]
-    subjects: tuple[str, ...]
-    has_static_vectors: bool
 
 
 @dataclass(frozen=True)
@@ -42,17 +32,19 @@ class Cell:
     state : ``stored``: done. ``failed``: its record holds an error. ``stale``: its record is of another protocol,
         revision or data set version, or damaged. ``missing``: there is none.
     note : for all but ``stored`` and ``missing``, why.
+    data : the data set as the user named it, with its preset or variant.
     """
 
     submission: Submission
     revision: str
-    task: str
+    task: TaskName
     task_version: int
     dataset: str
     subject: str
     path: Path
     state: CellState
     note: str = ""
+    data: str = ""
 
     @property
     def row(self) -> Literal["submission", "baseline"]:
@@ -69,13 +61,18 @@ class Job:
 
     submission: Submission
     revision: str
-    task: str
+    task: TaskName
     dataset: str
     cells: tuple[Cell, ...]
 
     @property
     def subjects(self) -> tuple[str, ...]:
         return tuple(cell.subject for cell in self.cells)
+
+    @property
+    def data(self) -> str:
+        """The data set as the user named it, with its preset or variant."""
+        return self.cells[0].data
 
 
 @dataclass(frozen=True)
@@ -113,7 +110,7 @@ class Plan:
 
 def make_plan(
     submissions: Sequence[Submission],
-    task: str,
+    task: TaskName,
     task_version: int,
     dataset: DatasetFacts,
     protocol: Protocol,
@@ -123,6 +120,7 @@ def make_plan(
     dtype: str | None = None,
     partial: bool = False,
     fresh: bool = False,
+    data: str = "",
 ) -> Plan:
     """Plan ``submissions`` on one task and data set.
 
@@ -133,6 +131,7 @@ def make_plan(
     dtype : when given, a record in another precision is stale.
     partial : whether the run scores on a part of the data; records of the other kind are stale.
     fresh : run stored cells again.
+    data : the data set as the user named it; default its name.
 
     Raises
     ------
@@ -148,9 +147,12 @@ def make_plan(
         folder = revision_folder(revision, submission.weights, submission.seed)
         for subject in chosen:
             path = cell_path(results, protocol.name, submission.label, folder, task, dataset.name, subject)
-            expected = Expected(protocol.hash, revision, dataset.version, task_version, dtype, partial)
+            expected = Expected(protocol.hash_of(task), revision, dataset.version, task_version, dtype, partial)
             state, note = cell_state(path, expected)
-            cells.append(Cell(submission, revision, task, task_version, dataset.name, subject, path, state, note))
+            named = data or dataset.name
+            cells.append(
+                Cell(submission, revision, task, task_version, dataset.name, subject, path, state, note, named)
+            )
     return Plan(tuple(cells), fresh)
 
 

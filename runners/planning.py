@@ -4,17 +4,18 @@
 from pathlib import Path
 
 from voxelboard.benchmark.protocol import Protocol
-from voxelboard.benchmark.readers.registry import open_dataset
+from voxelboard.benchmark.readers.base import facts_of
+from voxelboard.benchmark.readers.registry import open_dataset, task_of
 from voxelboard.benchmark.tasks import load_task
 from voxelboard.runners.options import DEFAULT_TASK
 from voxelboard.runners.plan import Cell, Plan, make_plan
-from voxelboard.runners.selection import facts_of, mandatory_rows, select_submissions
+from voxelboard.runners.selection import mandatory_rows, select_submissions
 
 
 def plan_run(
     models: list[str] | None,
     tasks: list[str] | None,
-    data: str,
+    data: str | None,
     subjects: list[str] | None,
     results: Path,
     protocol: Protocol,
@@ -23,10 +24,14 @@ def plan_run(
     partial: bool = False,
     fresh: bool = False,
 ) -> Plan:
-    """Plan the asked models, with the mandatory rows, on each task; raises UserError for whatever cannot be run."""
-    facts = facts_of(open_dataset(data))
+    """Plan the asked models, with the mandatory rows, on each task; raises UserError for whatever cannot be run.
+
+    Without ``data`` each task has its own; without ``tasks`` the data set says which task is meant.
+    """
     cells: list[Cell] = []
-    for task in [load_task(name) for name in tasks or [DEFAULT_TASK]]:
+    for task in [load_task(name) for name in tasks or [task_of(data) if data else DEFAULT_TASK]]:
+        named = data or task.default_data
+        facts = facts_of(open_dataset(named, task.name))
         asked = select_submissions(models, facts, task.name)
         # a score is read against the mandatory rows; these need no others
         rows = [] if all(entry.is_baseline for entry in asked) else mandatory_rows(facts)
@@ -41,6 +46,7 @@ def plan_run(
             subjects=subjects,
             dtype=dtype,
             partial=partial,
+            data=named,
         )
         cells.extend(planned.cells)
     return Plan(tuple(cells), fresh)

@@ -10,10 +10,10 @@ from voxelboard.runners.local import CellRunner, StageProgress
 from voxelboard.runners.plan import Job
 
 
-def load_science(data: str) -> CellRunner:
-    """The cell runner that measures; ``data`` is the data set as the user named it, with its preset."""
+def load_science() -> CellRunner:
+    """The cell runner that measures."""
 
     def run(job: Job, settings: Settings, progress: StageProgress) -> Iterable[tuple[Record, Arrays | None]]:
-        return measure(job.submission, job.task, data, job.subjects, settings, progress)
+        return measure(job.submission, job.task, job.data, job.subjects, settings, progress)
 
     return run

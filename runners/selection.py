@@ -4,15 +4,14 @@
 from collections.abc import Sequence
 
 from voxelboard.benchmark.errors import UserError
-from voxelboard.benchmark.readers.base import NarrativeData
+from voxelboard.benchmark.readers.base import DatasetFacts
 from voxelboard.benchmark.submission import (
     BASELINES,
     Submission,
-    baseline_submissions,
     list_submissions,
     load_submission,
 )
-from voxelboard.runners.plan import DatasetFacts
+from voxelboard.benchmark.tasks import load_task
 
 DEMO = "demo"
 ALL = "all"
@@ -71,9 +70,4 @@ def _baseline(name: str, dataset: DatasetFacts) -> Submission | None:
 
 def mandatory_rows(dataset: DatasetFacts) -> list[Submission]:
     """The harness' own rows, without which a score on this data set cannot be read."""
-    return baseline_submissions(simulated=dataset.kind == "simulated", static_vectors=dataset.has_static_vectors)
-
-
-def facts_of(data: NarrativeData) -> DatasetFacts:
-    """What a plan needs to know of an opened data set."""
-    return DatasetFacts(data.name, data.version, data.kind, tuple(data.subjects), data.static_vectors is not None)
+    return load_task(dataset.task).mandatory_rows(dataset)

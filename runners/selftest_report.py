@@ -36,7 +36,7 @@ figure and its bound; “±” is what chance may add at this number of simulati
 <div><dt>Seed</dt><dd>{{ seed }}</dd></div>
 <div><dt>Seconds</dt><dd>{{ "%.0f"|format(seconds) }}</dd></div>
 <div><dt>Written</dt><dd>{{ environment.started_at }}</dd></div>
-<div><dt>Protocol</dt><dd>{{ protocol.name }} <small>{{ protocol.hash[:12] }}</small></dd></div>
+<div><dt>Protocol</dt><dd>{{ protocol.name }} <small>{{ protocol.hash_of("narrative")[:12] }}</small></dd></div>
 </dl>
 <section>
 <h2>Invariants</h2>

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxelboard.benchmark.errors import DataError, MissingPrerequisite, unknown_name
+from voxelboard.benchmark.protocol import TaskName
 from voxelboard.benchmark.readers.base import (
     CeilingKind,
     DatasetKind,
@@ -54,6 +55,7 @@ class Alice2016:
     """
 
     kind: DatasetKind
+    task: TaskName = "narrative"
     ceiling_kind: CeilingKind
     static_vectors: StaticVectors | None
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxelboard.benchmark.errors import DataError
+from voxelboard.benchmark.protocol import TaskName
 from voxelboard.benchmark.stimuli.stories import Story
 
 FloatArray = NDArray[np.float32]
@@ -84,19 +85,43 @@ def leave_one_segment_out(story: str, n_trs: int, n_segments: int) -> Split:
     return Split(folds=tuple((tuple(other for other in segments if other != test), (test,)) for test in segments))
 
 
-class NarrativeData(Protocol):
-    """A narrative data set, opened. Responses are read per subject, and only when asked for."""
+class Dataset(Protocol):
+    """A data set of any task, opened."""
 
     name: str
     version: str
     kind: DatasetKind
-    stories: Mapping[str, Story]
+    task: TaskName
     subjects: tuple[str, ...]
+    # word -> (n_features,) of the static baseline, or None when no table is at hand
+    static_vectors: "StaticVectors | None"
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What a plan needs to know of a data set."""
+
+    name: str
+    version: str
+    kind: DatasetKind
+    subjects: tuple[str, ...]
+    has_static_vectors: bool
+    task: TaskName = "narrative"
+
+
+def facts_of(data: Dataset) -> DatasetFacts:
+    """What a plan needs to know of an opened data set."""
+    has_static_vectors = data.static_vectors is not None
+    return DatasetFacts(data.name, data.version, data.kind, tuple(data.subjects), has_static_vectors, data.task)
+
+
+class NarrativeData(Dataset, Protocol):
+    """A narrative data set, opened. Responses are read per subject, and only when asked for."""
+
+    stories: Mapping[str, Story]
     split: Split
     scored_rois: tuple[str, ...]  # the headline is the mean over these, in this order
     ceiling_kind: CeilingKind
-    # word -> (n_features,) of the static baseline, or None when no table is at hand
-    static_vectors: "StaticVectors | None"
 
     def responses(self, subject: str) -> Responses:
         """The responses of one subject; raises UserError for an unknown subject."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxelboard.benchmark.errors import DataError, MissingPrerequisite, UserError, unknown_name
+from voxelboard.benchmark.protocol import TaskName
 from voxelboard.benchmark.readers.arrays import hdf5_shapes, read_hdf5, require_file
 from voxelboard.benchmark.readers.base import (
     CeilingKind,
@@ -65,6 +66,7 @@ class Lebel2023:
     """
 
     kind: DatasetKind
+    task: TaskName = "narrative"
     ceiling_kind: CeilingKind
     static_vectors: StaticVectors | None
 

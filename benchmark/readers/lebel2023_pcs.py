@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxelboard.benchmark.errors import DataError, MissingPrerequisite, unknown_name
+from voxelboard.benchmark.protocol import TaskName
 from voxelboard.benchmark.readers.base import (
     CeilingKind,
     DatasetKind,
@@ -53,6 +54,7 @@ class Lebel2023Components:
     """
 
     kind: DatasetKind
+    task: TaskName = "narrative"
     ceiling_kind: CeilingKind
     static_vectors: StaticVectors | None
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxelboard.benchmark.errors import DataError, MissingPrerequisite, UserError, unknown_name
+from voxelboard.benchmark.protocol import TaskName
 from voxelboard.benchmark.readers.arrays import read_gifti, require_file
 from voxelboard.benchmark.readers.base import (
     CeilingKind,
@@ -61,6 +62,7 @@ class Narratives:
     """
 
     kind: DatasetKind
+    task: TaskName = "narrative"
     ceiling_kind: CeilingKind
     static_vectors: StaticVectors | None
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from voxelboard.benchmark.errors import DataError, UserError, unknown_name
+from voxelboard.benchmark.protocol import TaskName
 from voxelboard.benchmark.readers.arrays import (
     NIFTI,
     SUFFIXES,
@@ -154,6 +155,7 @@ class OwnData:
     """
 
     kind: DatasetKind = "real"
+    task: TaskName = "narrative"
     ceiling_kind: CeilingKind
     static_vectors: StaticVectors | None
 

@@ -5,10 +5,11 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
 from voxelboard.benchmark.atomic import replace_file
 from voxelboard.benchmark.errors import MissingPrerequisite, UserError, unknown_name
-from voxelboard.benchmark.readers.base import NarrativeData
+from voxelboard.benchmark.readers.base import Dataset, NarrativeData
 from voxelboard.benchmark.readers.cards import Card, VerifyProgress, list_cards, load_card, verify_files
 
 
@@ -97,16 +98,19 @@ def dataset_path(name: str) -> Path:
     return known[name]
 
 
-def open_dataset(name: str) -> NarrativeData:
+def open_dataset(name: str, task: str | None = None) -> Any:
     """Open a data set by the name of its card, or the folder of your own that holds a ``dataset.yaml``.
 
     Some names have variants after a colon: ``narratives:pieman``, ``lebel2023:rois``. A simulated data set may be followed by a preset, and a seed: ``simulated-narrative:tiny``,
     ``simulated-narrative:ci:3``.
 
+    What is returned has the attributes of :class:`~voxelboard.benchmark.readers.base.Dataset` and those of its task
+    (:class:`~voxelboard.benchmark.readers.base.NarrativeData` for the task narrative).
+
     Raises
     ------
     UserError
-        for an unknown name, variant, preset or seed.
+        for an unknown name, variant, preset or seed, and for a data set of another task than the one given.
     MissingPrerequisite, DataError
         for data that are not here, or not what the card says.
     """
@@ -114,9 +118,33 @@ def open_dataset(name: str) -> NarrativeData:
     if base not in list_cards() and (own := own_folder(name)) is not None:
         from voxelboard.benchmark.readers.own import OwnData
 
-        return OwnData(own)
+        return _of_task(OwnData(own), task)
     card = load_card(base)
+    if task is not None and card.task != task:
+        _refuse_task(card.name, card.task, task)
     return READERS[card.reader](card, variant)
+
+
+def _of_task(data: Dataset, task: str | None) -> Dataset:
+    if task is not None and data.task != task:
+        _refuse_task(data.name, data.task, task)
+    return data
+
+
+def _refuse_task(name: str, has: str, asked: str) -> NoReturn:
+    fitting = [card for card in list_cards() if load_card(card).task == asked]
+    raise UserError(
+        f"the data set {name} is of the task {has}, not {asked}",
+        f"data sets of {asked}: {', '.join(fitting) or 'none'}; or write -t {has}",
+    )
+
+
+def task_of(name: str) -> str:
+    """The task that a data set is of; raises UserError for an unknown name. Reads its card, not its data."""
+    base, _, _ = name.partition(":")
+    if base not in list_cards() and own_folder(name) is not None:
+        return "narrative"
+    return load_card(base).task
 
 
 def own_folder(name: str) -> Path | None:
@@ -180,7 +208,7 @@ def _open_alice2016(card: Card, variant: str) -> NarrativeData:
 
 
 # A card's ``reader`` -> how to open it. Imports wait, so that listing data sets stays fast.
-READERS: dict[str, Callable[[Card, str], NarrativeData]] = {
+READERS: dict[str, Callable[[Card, str], Dataset]] = {
     "simulated": _open_simulated,
     "lebel2023_pcs": _open_lebel2023_pcs,
     "alice2016": _open_alice2016,

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxelboard.benchmark.errors import UserError, unknown_name
+from voxelboard.benchmark.protocol import TaskName
 from voxelboard.benchmark.readers.base import CeilingKind, DatasetKind, Responses, Segment, Split, StaticVectors
 from voxelboard.benchmark.readers.simulated_brain import (
     MAX_DELAY_S,
@@ -102,6 +103,7 @@ class SimulatedNarrative:
     """
 
     kind: DatasetKind
+    task: TaskName = "narrative"
     ceiling_kind: CeilingKind
     static_vectors: StaticVectors | None
 

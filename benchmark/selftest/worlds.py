@@ -15,7 +15,7 @@ from voxelboard.benchmark.encoding.filters import high_pass
 from voxelboard.benchmark.errors import InvalidNumbers
 from voxelboard.benchmark.features.extract import resample_states
 from voxelboard.benchmark.models.base import WordModel
-from voxelboard.benchmark.protocol import V1, Protocol
+from voxelboard.benchmark.protocol import V1, Protocol, TaskName
 from voxelboard.benchmark.readers.base import (
     CeilingKind,
     DatasetKind,
@@ -49,6 +49,7 @@ class AlteredData:
     """A data set with other responses, and perhaps another split or other stories; satisfies ``NarrativeData``."""
 
     kind: DatasetKind
+    task: TaskName = "narrative"
     ceiling_kind: CeilingKind
     static_vectors: StaticVectors | None
 

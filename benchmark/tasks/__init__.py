@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 from voxelboard.benchmark.errors import unknown_name
 
 if TYPE_CHECKING:
-    from voxelboard.benchmark.tasks.narrative import Narrative
+    from voxelboard.benchmark.tasks.base import Task
 
 TASKS = ("narrative",)
 
 
-def load_task(name: str) -> "Narrative":
+def load_task(name: str) -> "Task":
     """The task called ``name``; raises UserError for an unknown one."""
-    if name != "narrative":
-        raise unknown_name("task", name, TASKS)
-    from voxelboard.benchmark.tasks.narrative import Narrative
+    if name == "narrative":
+        from voxelboard.benchmark.tasks.narrative import Narrative
 
-    return Narrative()
+        return Narrative()
+    raise unknown_name("task", name, TASKS)

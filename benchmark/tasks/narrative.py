@@ -8,20 +8,31 @@ the noise-corrected share of the explainable signal, and beside it the floor, th
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from voxelboard.benchmark.protocol import Protocol
-from voxelboard.benchmark.readers.base import NarrativeData
+from voxelboard.benchmark.protocol import Protocol, TaskName
+from voxelboard.benchmark.readers.base import DatasetFacts, NarrativeData
 from voxelboard.benchmark.records import Checks, Estimate, LayerProfile
+from voxelboard.benchmark.sources import open_sources
+from voxelboard.benchmark.stamps import dataset_stamp, model_stamp
 from voxelboard.benchmark.statistics.scores import (
     BlockStatistics,
     concatenate,
     pool_rois,
     unit_explained_fractions,
+)
+from voxelboard.benchmark.submission import Submission, baseline_submissions
+from voxelboard.benchmark.tasks.base import (
+    Arrays,
+    CellResult,
+    MeasuredCell,
+    RunContext,
+    StageProgress,
+    merged_checks,
 )
 from voxelboard.benchmark.tasks.canaries import check_noise_brain, check_time_only, time_only_predictions
 from voxelboard.benchmark.tasks.encode import ConfoundFold, Encoding, Features, encode, fit_confounds, replace_delays
@@ -41,8 +52,6 @@ from voxelboard.benchmark.tasks.scoring import (
 )
 
 Float32Array = NDArray[np.float32]
-Arrays = dict[str, NDArray[np.generic]]
-StageProgress = Callable[[str, int, int], None]  # (stage, done, total)
 
 
 @dataclass(frozen=True)
@@ -60,28 +69,56 @@ class ModelFeatures:
     by_subject: Callable[[str], Features] | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class CellResult:
-    """Scores of one subject, ready for a record."""
-
-    subject: str
-    scores: dict[str, Estimate]
-    by_roi: dict[str, dict[str, Estimate]]
-    layers: dict[str, LayerProfile]
-    checks: Checks
-    arrays: Arrays
-    n_train_trs: int
-    n_test_trs: int
-    n_voxels: int
-    n_repeats: int
-
-
 class Narrative:
     """The task: name, version, and what it does with a model and a data set."""
 
-    name = "narrative"
+    name: TaskName = "narrative"
     version = 1
     default_data = "simulated-narrative"
+
+    def mandatory_rows(self, data: DatasetFacts) -> list[Submission]:
+        """Constant vector, context noise, random and static word vectors, confounds, the other listeners, the oracle."""
+        return baseline_submissions(simulated=data.kind == "simulated", static_vectors=data.has_static_vectors)
+
+    def measure(
+        self, submission: Submission, data: NarrativeData, subjects: Sequence[str], context: RunContext
+    ) -> Iterator[MeasuredCell]:
+        """Read the stories with the model and its untrained twins, then score every subject.
+
+        Raises
+        ------
+        UserError, InvalidNumbers
+            as :meth:`run` and the loading of the model.
+        """
+        settings, stopwatch, progress = context.settings, context.stopwatch, context.progress
+        with stopwatch.stage("model"):
+            progress("model", 0, 0)
+            sources = open_sources(submission, data, settings, context.store, context.device, progress)
+        with stopwatch.stage("receipt"):
+            progress("receipt", 0, 0)
+            receipt = sources.receipt()
+        with stopwatch.stage("features"):
+            features = {} if sources.by_subject else sources.features()
+            twins = {seed: twin() for seed, twin in sources.twins.items()}
+        model = ModelFeatures(features, twins, sources.by_subject)
+        results = self.run(
+            data,
+            subjects,
+            model,
+            context.protocol,
+            context.device,
+            n_train_segments=settings.limit,
+            progress=progress,
+        )
+        stamp = model_stamp(submission, sources.identity, sources.n_layers, sources.n_features)
+        # the harness' own rows have next to nothing beyond the confounds: their ratio says nothing
+        resolved = {**receipt, **({"alarms": ()} if submission.is_baseline else {})}
+        for result in stopwatch.each("encoding and scores", results):
+            responses = data.responses(result.subject)
+            dataset = dataset_stamp(
+                data, responses, n_train=result.n_train, n_test=result.n_test, n_repeats=result.n_repeats
+            )
+            yield MeasuredCell(dataset, stamp, replace(result, checks=merged_checks(result.checks, resolved)))
 
     def run(
         self,
@@ -277,8 +314,8 @@ def _score_subject(
         layers=_layers(subject, test, encoding, profile, protocol),
         checks=checks,
         arrays=arrays,
-        n_train_trs=len(cohort.folds[0].responses),
-        n_test_trs=sum(run.shape[1] for run in test.segments),
+        n_train=len(cohort.folds[0].responses),
+        n_test=sum(run.shape[1] for run in test.segments),
         n_voxels=len(test.rois),
         n_repeats=min(len(run) for run in test.segments),
     )

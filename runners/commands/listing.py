@@ -56,10 +56,24 @@ def data(as_json: Json = False) -> None:
 @list_app.command()
 def protocols(as_json: Json = False) -> None:
     """The frozen protocols with their hashes."""
-    from voxelboard.benchmark.protocol import PROTOCOLS
+    from voxelboard.benchmark.protocol import PROTOCOLS, TASK_SECTIONS
 
     if as_json:
-        put_json([{"name": p.name, "hash": p.hash, "ranked": p.scored, **p.constants()} for p in PROTOCOLS.values()])
+        put_json(
+            [
+                {
+                    "name": p.name,
+                    "hashes": {task: p.hash_of(task) for task in TASK_SECTIONS},
+                    "ranked": p.scored,
+                    **p.constants(),
+                }
+                for p in PROTOCOLS.values()
+            ]
+        )
         return
-    rows = [(p.name, p.hash, "ranked" if p.scored else "for comparison") for p in PROTOCOLS.values()]
-    put_table(("name", "hash", "use"), rows)
+    rows = [
+        (p.name, task, p.hash_of(task), "ranked" if p.scored else "for comparison")
+        for p in PROTOCOLS.values()
+        for task in TASK_SECTIONS
+    ]
+    put_table(("name", "task", "hash", "use"), rows)

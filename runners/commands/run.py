@@ -10,7 +10,6 @@ from voxelboard.benchmark.errors import UserError
 from voxelboard.runners.console import put, put_json, put_table, say
 from voxelboard.runners.options import (
     DEFAULT_BOARD,
-    DEFAULT_DATA,
     DEFAULT_OUTPUT,
     BatchSize,
     Board,
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
 def run(
     model: Models = None,
     tasks: Tasks = None,
-    data: Data = DEFAULT_DATA,
+    data: Data = None,
     subjects: Subjects = None,
     limit: Limit = None,
     output: Output = DEFAULT_OUTPUT,
@@ -87,7 +86,7 @@ def run(
         return
     with ConsoleReporter(quiet=quiet, verbose=verbose) as reporter:
         try:
-            outcome = execute(plan, load_science(data), settings, reporter)
+            outcome = execute(plan, load_science(), settings, reporter)
         except KeyboardInterrupt:
             reporter.close()
             say(f"interrupted: {_count_stored(plan)} of {len(plan.cells)} cells are stored; the same command resumes")

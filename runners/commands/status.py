@@ -5,7 +5,6 @@ from collections import Counter
 
 from voxelboard.runners.console import put, put_json, put_table
 from voxelboard.runners.options import (
-    DEFAULT_DATA,
     DEFAULT_OUTPUT,
     Data,
     Json,
@@ -22,7 +21,7 @@ from voxelboard.runners.options import (
 def status(
     model: Models = None,
     tasks: Tasks = None,
-    data: Data = DEFAULT_DATA,
+    data: Data = None,
     subjects: Subjects = None,
     output: Output = DEFAULT_OUTPUT,
     protocol: ProtocolName = "v1",

@@ -126,8 +126,8 @@ class Plant:
             stimuli_sha256="c" * 64,
             responses_sha256=f"{self.responses}-{subject}",
             scored_rois=ALL_ROIS,
-            n_train_trs=1500,
-            n_test_trs=5 * self.n_blocks,
+            n_train=1500,
+            n_test=5 * self.n_blocks,
             n_voxels=N_VOXELS,
             n_repeats=4,
         )

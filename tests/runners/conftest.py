@@ -7,9 +7,9 @@ import pytest
 from fake_science import FakeScience
 
 from voxelboard.benchmark.protocol import V1
+from voxelboard.benchmark.readers.base import DatasetFacts
 from voxelboard.benchmark.settings import Settings
 from voxelboard.runners.local import CellRunner
-from voxelboard.runners.plan import DatasetFacts
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def science(monkeypatch: pytest.MonkeyPatch) -> FakeScience:
     """The command line with a fake science below it; set ``science.fail`` to make it fail."""
     fake = FakeScience()
 
-    def load(data: str) -> CellRunner:
+    def load() -> CellRunner:
         return fake
 
     monkeypatch.setattr("voxelboard.runners.science.load_science", load)

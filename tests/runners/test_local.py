@@ -14,12 +14,13 @@ from fake_science import FakeScience
 
 from voxelboard.benchmark.errors import InvalidNumbers, MissingPrerequisite, UserError
 from voxelboard.benchmark.protocol import V1
+from voxelboard.benchmark.readers.base import DatasetFacts
 from voxelboard.benchmark.records import Record, read_record, statistics_path
 from voxelboard.benchmark.settings import Settings
 from voxelboard.benchmark.submission import load_submission
 from voxelboard.runners.failures import classify
 from voxelboard.runners.local import Outcome, execute
-from voxelboard.runners.plan import Cell, DatasetFacts, Job, Plan, make_plan
+from voxelboard.runners.plan import Cell, Job, Plan, make_plan
 
 
 class Log:
@@ -91,7 +92,7 @@ def test_a_failing_cell_leaves_a_record_and_the_others_go_on(
     assert record.status == "error"
     assert record.error is not None
     assert (record.error.kind, record.error.message) == ("bug", "ValueError: odd")
-    assert record.protocol.hash == V1.hash
+    assert record.protocol.hash == V1.hash_of("narrative")
 
     repaired = FakeScience()
     assert execute(plan_of(tmp_path, facts), repaired, settings, Log()).exit_code() == 0
@@ -125,7 +126,8 @@ def test_kill_9_then_resume_gives_the_bytes_of_an_uninterrupted_run(
         from voxelboard.benchmark.submission import load_submission
         from voxelboard.benchmark.settings import Settings
         from voxelboard.runners.local import execute
-        from voxelboard.runners.plan import DatasetFacts, make_plan
+        from voxelboard.benchmark.readers.base import DatasetFacts
+        from voxelboard.runners.plan import make_plan
         from voxelboard.runners.progress import ConsoleReporter
 
         def die(job, subject):

@@ -9,9 +9,10 @@ from fake_science import scored_cell
 
 from voxelboard.benchmark.errors import UserError
 from voxelboard.benchmark.protocol import LANCZOS, V1
+from voxelboard.benchmark.readers.base import DatasetFacts
 from voxelboard.benchmark.records import CellError, Record, record_path, statistics_path, write_record
 from voxelboard.benchmark.submission import Submission, baseline_submissions, load_submission
-from voxelboard.runners.plan import DatasetFacts, Plan, make_plan
+from voxelboard.runners.plan import Plan, make_plan
 from voxelboard.runners.selection import mandatory_rows, select_submissions
 
 

@@ -42,8 +42,9 @@ def test_estimate_bounds_the_measured_peak(form: str, n_features: int, n_targets
     )
     assert estimate.device == 0
     assert int(base) < BASE_BYTES
+    assert int(peak) < estimate.host
     grown = int(peak) - int(base)
-    assert 0.9 * grown <= estimate.host - BASE_BYTES <= 1.8 * grown, (grown / 2**20, estimate.host / 2**20)
+    assert 0.95 * grown <= estimate.host - BASE_BYTES <= 1.8 * grown, (grown / 2**20, estimate.host / 2**20)
 
 
 def test_a_whole_cortex_and_33_layers_fit_the_machines_of_the_goal() -> None:

@@ -27,6 +27,7 @@ class ListenerWorld:
     name: str = "listener-world"
     version: str = "1"
     kind: str = "simulated"
+    task: str = "narrative"
     scored_rois: tuple[str, ...] = ("A", "B")
     static_vectors: StaticVectors | None = None
 

@@ -173,7 +173,7 @@ def test_single_story_data_are_cut_and_every_segment_is_tested_once(
     pieces = [Segment(name, start, start + 60) for name in ("train0", "train1", "test") for start in (0, 60)]
     sim.split = Split(tuple((tuple(p for p in pieces if p != left), (left,)) for left in pieces))
     result = score(sim, driving(sim, n_layers=2), quick)["s0"]
-    assert result.n_test_trs == 6 * 50
+    assert result.n_test == 6 * 50
     assert set(result.arrays["block_segment"].tolist()) == set(range(6))
     assert len(result.layers["A"].chosen) == 6
     # With identical tuning the shared power is all the signal power, so the true features score one.
@@ -249,7 +249,7 @@ def test_other_listeners_predict_what_they_share(world: Callable[..., World], qu
 def test_a_limit_keeps_the_first_training_stories(world: Callable[..., World], quick: Protocol) -> None:
     sim = world()
     result = score(sim, driving(sim), quick, n_train_segments=3)["s0"]
-    assert result.n_train_trs == 3 * 110
+    assert result.n_train == 3 * 110
 
 
 def test_unknown_subject_names_the_nearest(world: Callable[..., World], quick: Protocol) -> None:
