@@ -17,6 +17,7 @@ from voxelboard.benchmark.readers.base import (
     StaticVectors,
     check_responses,
     leave_one_segment_out,
+    require_subject,
 )
 from voxelboard.benchmark.readers.cards import Card, SegmentSplit
 from voxelboard.benchmark.stimuli.stories import Story, make_story
@@ -88,8 +89,7 @@ class Alice2016:
         MissingPrerequisite, DataError
             for a file that is missing, of another shape, or with constant or missing values.
         """
-        if subject not in self.subjects:
-            raise unknown_name(f"subject of {self.name}", subject, self.subjects)
+        require_subject(self.name, subject, self.subjects)
         path = self._folder / "responses" / self._radius / f"{subject}-timecourses.txt"
         table = _read_table(path, (N_TRS, len(REGIONS)))
         (story,) = self.stories

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Response files as laboratories write them: npy, HDF5, NIfTI with a mask, GIfTI. Rows are TRs.
+"""Response files as laboratories write them: npy, HDF5, NIfTI with a mask, GIfTI. Rows are TRs (or images, sentences).
 
-Numbers come as float32 whatever is stored, and never the whole file twice. What a file cannot be is told with its name.
+Numbers come as float32 whatever is stored. Files of which only some voxels are wanted are read in stretches of
+``BLOCK_BYTES``: the whole file never lies in memory. What a file cannot be is told with its name.
 """
 
 import lzma
+import math
 import xml.parsers.expat
 import zlib
 from collections.abc import Iterator, Sequence
@@ -24,6 +26,8 @@ HDF5 = (".h5", ".hdf5", ".hf5")
 NIFTI = (".nii", ".nii.gz")
 GIFTI = (".gii",)
 SUFFIXES = (".npy", *HDF5, *NIFTI, *GIFTI)
+
+BLOCK_BYTES = 64 << 20  # of a file that are in memory at a time while voxels are picked
 
 
 def has_suffix(path: Path | str, suffixes: Sequence[str]) -> bool:
@@ -51,7 +55,7 @@ def response_shape(path: Path, key: str = "data") -> tuple[int, ...]:
 
     Only GIfTI is read for it. Raises as :func:`read_responses`.
     """
-    with _damage_told(path):
+    with damage_told(path):
         if has_suffix(path, HDF5):
             with _hdf5_dataset(path, key) as dataset:
                 return tuple(dataset.shape)
@@ -75,7 +79,7 @@ def read_responses(path: Path, key: str = "data", mask: NDArray[np.bool_] | None
         for a file that is truncated, damaged or not of its format, that lacks the key, holds no real numbers, or does
         not fit the mask.
     """
-    with _damage_told(path):
+    with damage_told(path):
         if has_suffix(path, HDF5):
             return read_hdf5(path, key)
         if has_suffix(path, NIFTI):
@@ -89,24 +93,77 @@ def read_responses(path: Path, key: str = "data", mask: NDArray[np.bool_] | None
 
 def read_hdf5(path: Path, key: str) -> FloatArray:
     """One array of an HDF5 file, converted while it is read: no float64 copy lies in memory."""
-    with _damage_told(path), _hdf5_dataset(path, key) as dataset:
+    with damage_told(path), _hdf5_dataset(path, key) as dataset:
         _require_numbers(path, dataset.dtype)
         target = np.empty(dataset.shape, dtype=np.float32)
         dataset.read_direct(target)
         return target
 
 
+def read_hdf5_columns(
+    path: Path, key: str, columns: NDArray[np.integer] | NDArray[np.bool_], rows: slice | None = None
+) -> FloatArray:
+    """(n_rows, n_columns) float32: some rows and voxels of an array whose first axis is that of the rows.
+
+    Parameters
+    ----------
+    columns : a mask of the shape of the other axes, as the file has them, or indices into these axes in C order; numbers
+        come in C order for a mask, in the order given for indices. Mind that MATLAB's axes are reversed in HDF5.
+    rows : default all.
+
+    Raises
+    ------
+    DataError
+        as :func:`read_responses`, and for columns that the array does not have.
+    """
+    with damage_told(path), _hdf5_dataset(path, key) as dataset:
+        _require_numbers(path, dataset.dtype)
+        shape = tuple(dataset.shape)
+        wanted = _column_indices(path, key, columns, shape[1:])
+        first, last, step = (rows or slice(None)).indices(shape[0])
+        if step != 1:
+            raise ValueError(f"rows are read in stretches, got a step of {step}")
+        target = np.empty((max(last - first, 0), len(wanted)), dtype=np.float32)
+        n_block = rows_at_once(shape, dataset.dtype.itemsize, (dataset.chunks or (1,))[0])
+        for start in range(first, last, n_block):
+            stop = min(start + n_block, last)
+            target[start - first : stop - first] = dataset[start:stop].reshape(stop - start, -1)[:, wanted]
+        return target
+
+
+def rows_at_once(shape: tuple[int, ...], itemsize: int, multiple_of: int = 1) -> int:
+    """How many rows (first axis) make a stretch of ``BLOCK_BYTES``, at least one chunk of the file."""
+    fit = BLOCK_BYTES // max(itemsize * math.prod(shape[1:]), 1)
+    return max(fit // multiple_of, 1) * multiple_of
+
+
+def _column_indices(
+    path: Path, key: str, columns: NDArray[np.integer] | NDArray[np.bool_], shape: tuple[int, ...]
+) -> NDArray[np.intp]:
+    if columns.dtype == np.bool_:
+        if columns.shape != shape:
+            raise DataError(
+                f"{path.name}, {key!r}: a mask of shape {columns.shape} for rows of shape {shape}",
+                "the mask is of another space, or its axes are in another order",
+            )
+        return np.flatnonzero(columns)
+    indices = columns.astype(np.intp)
+    if len(indices) and not 0 <= indices.min() <= indices.max() < math.prod(shape):
+        raise DataError(f"{path.name}, {key!r}: voxels {indices.min()} to {indices.max()} of {math.prod(shape)}")
+    return indices
+
+
 def hdf5_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """The arrays at the top of an HDF5 file, without reading them."""
     h5py = load_package("h5py", "HDF5 files")
-    with _damage_told(path), h5py.File(path, "r") as file:
+    with damage_told(path), h5py.File(path, "r") as file:
         return {str(name): tuple(item.shape) for name, item in file.items() if isinstance(item, h5py.Dataset)}
 
 
 def read_gifti(path: Path) -> FloatArray:
     """(n_trs, n_vertices) float32: a functional GIfTI holds one array a TR."""
     nibabel = load_package("nibabel", "GIfTI files")
-    with _damage_told(path):
+    with damage_told(path):
         arrays = [np.asarray(item.data) for item in nibabel.load(path).darrays]
         if not arrays or any(array.ndim != 1 or len(array) != len(arrays[0]) for array in arrays):
             raise DataError(
@@ -120,7 +177,7 @@ def read_gifti(path: Path) -> FloatArray:
 
 def read_mask(path: Path) -> NDArray[np.bool_]:
     """(x, y, z): where a NIfTI mask is not zero."""
-    with _damage_told(path):
+    with damage_told(path):
         volume = np.asarray(load_package("nibabel", "NIfTI files").load(path).dataobj)
     if volume.ndim != 3 or not (volume != 0).any():
         raise DataError(f"{path.name}: a mask has three axes and some voxel that is not zero, got {volume.shape}")
@@ -129,13 +186,20 @@ def read_mask(path: Path) -> NDArray[np.bool_]:
 
 
 def _read_nifti(path: Path, mask: NDArray[np.bool_] | None) -> FloatArray:
-    image = load_package("nibabel", "NIfTI files").load(path)
+    # kept open: a compressed file is then unpacked once, not once a stretch
+    image = load_package("nibabel", "NIfTI files").load(path, keep_file_open=True)
     if mask is None:
         raise DataError(f"{path.name} is a volume, and no mask says which voxels are meant", "give mask: FILE.nii.gz")
     if image.ndim != 4 or image.shape[:3] != mask.shape:
         raise DataError(f"{path.name}: shape {image.shape}, expected {mask.shape} of the mask and time")
-    volume = np.asanyarray(image.dataobj, dtype=np.float32)  # (x, y, z, n_trs)
-    return np.ascontiguousarray(volume[mask].T)
+    n_trs = image.shape[3]
+    target = np.empty((n_trs, int(mask.sum())), dtype=np.float32)
+    n_block = rows_at_once((n_trs, *mask.shape), 8)  # scaled volumes come as float64
+    for start in range(0, n_trs, n_block):
+        block = np.asarray(image.dataobj[..., start : start + n_block])  # (x, y, z, n_trs of the stretch)
+        _require_numbers(path, block.dtype)
+        target[start : start + n_block] = block[mask].T
+    return target
 
 
 @contextmanager
@@ -151,7 +215,7 @@ def _hdf5_dataset(path: Path, key: str) -> Iterator[Any]:
 
 
 @contextmanager
-def _damage_told(path: Path) -> Iterator[None]:
+def damage_told(path: Path) -> Iterator[None]:
     """Turn what libraries raise on a damaged file into one message."""
     try:
         yield

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from voxelboard.benchmark.errors import DataError
+from voxelboard.benchmark.errors import DataError, unknown_name
 from voxelboard.benchmark.protocol import TaskName
 from voxelboard.benchmark.stimuli.stories import Story
 
@@ -135,6 +135,12 @@ class StaticVectors:
     name: str
     index: Mapping[str, int]
     vectors: FloatArray = field(repr=False)  # (n_entries, n_features)
+
+
+def require_subject(data_name: str, subject: str, subjects: tuple[str, ...]) -> None:
+    """Raise UserError for a subject that the data set does not have."""
+    if subject not in subjects:
+        raise unknown_name(f"subject of {data_name}", subject, subjects)
 
 
 def check_responses(responses: Responses, stories: Mapping[str, Story], min_trs: int) -> None:

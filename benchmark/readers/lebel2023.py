@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from voxelboard.benchmark.errors import DataError, MissingPrerequisite, UserError, unknown_name
+from voxelboard.benchmark.errors import DataError, MissingPrerequisite, UserError
 from voxelboard.benchmark.protocol import TaskName
 from voxelboard.benchmark.readers.arrays import hdf5_shapes, read_hdf5, require_file
 from voxelboard.benchmark.readers.base import (
@@ -19,6 +19,7 @@ from voxelboard.benchmark.readers.base import (
     Segment,
     Split,
     StaticVectors,
+    require_subject,
 )
 from voxelboard.benchmark.readers.cards import Card, StorySplit
 from voxelboard.benchmark.readers.lazy_runs import LEFT_OUT, LazyRuns, read_labels
@@ -170,8 +171,7 @@ class Lebel2023:
             raise MissingPrerequisite(
                 f"{self.name}: no responses of {subject} are in {self._folder / _RESPONSES}", _FETCH
             )
-        if subject not in self.subjects:
-            raise unknown_name(f"subject of {self.name}", subject, self.subjects)
+        require_subject(self.name, subject, self.subjects)
 
 
 def transcript(tier: Tier) -> WordTable:

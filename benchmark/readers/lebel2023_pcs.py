@@ -19,6 +19,7 @@ from voxelboard.benchmark.readers.base import (
     Split,
     StaticVectors,
     check_responses,
+    require_subject,
 )
 from voxelboard.benchmark.readers.cards import Card, StorySplit
 from voxelboard.benchmark.readers.npz import array_names, open_npz, read_array
@@ -123,8 +124,7 @@ class Lebel2023Components:
         return responses
 
     def _file(self, subject: str) -> Path:
-        if subject not in self.subjects:
-            raise unknown_name(f"subject of {self.name}", subject, self.subjects)
+        require_subject(self.name, subject, self.subjects)
         return self._folder / f"{subject.lower()}_pcs{N_COMPONENTS}_float16.npz"
 
 

@@ -21,6 +21,7 @@ from voxelboard.benchmark.readers.base import (
     Responses,
     StaticVectors,
     leave_one_segment_out,
+    require_subject,
 )
 from voxelboard.benchmark.readers.cards import Card, StoryWindow, WindowSplit
 from voxelboard.benchmark.readers.lazy_runs import LEFT_OUT, LazyRuns, read_labels
@@ -103,8 +104,7 @@ class Narratives:
         """
         if subject in self._window.subjects and subject not in self.subjects:
             raise UserError(f"{self.name}: the scans of {subject} are excluded by the release's quality control")
-        if subject not in self.subjects:
-            raise unknown_name(f"subject of {self.name}", subject, self.subjects)
+        require_subject(self.name, subject, self.subjects)
         scan = self._scan(subject)
         kept = self._labels != LEFT_OUT
         return Responses(subject, LazyRuns(tuple(self.stories), lambda _: self._read(scan, kept)), self._labels[kept])

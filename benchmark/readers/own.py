@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from voxelboard.benchmark.errors import DataError, UserError, unknown_name
+from voxelboard.benchmark.errors import DataError, UserError
 from voxelboard.benchmark.protocol import TaskName
 from voxelboard.benchmark.readers.arrays import (
     NIFTI,
@@ -29,6 +29,7 @@ from voxelboard.benchmark.readers.base import (
     Split,
     StaticVectors,
     leave_one_segment_out,
+    require_subject,
 )
 from voxelboard.benchmark.readers.cards import InsidePath, Name, SegmentSplit, StorySplit, Text, list_cards
 from voxelboard.benchmark.readers.lazy_runs import LEFT_OUT, LazyRuns, read_labels
@@ -189,8 +190,7 @@ class OwnData:
             for a file that is missing, damaged, or of another shape than the others; values that cannot be scored are
             found when a story is read.
         """
-        if subject not in self.subjects:
-            raise unknown_name(f"subject of {self.name}", subject, self.subjects)
+        require_subject(self.name, subject, self.subjects)
         stories = self._stories_of(subject)
         shapes = {story: self._shape(subject, story) for story in stories}
         first = next(iter(shapes))

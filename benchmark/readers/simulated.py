@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 
 from voxelboard.benchmark.errors import UserError, unknown_name
 from voxelboard.benchmark.protocol import TaskName
-from voxelboard.benchmark.readers.base import CeilingKind, DatasetKind, Responses, Segment, Split, StaticVectors
+from voxelboard.benchmark.readers.base import (
+    CeilingKind,
+    DatasetKind,
+    Responses,
+    Segment,
+    Split,
+    StaticVectors,
+    require_subject,
+)
 from voxelboard.benchmark.readers.simulated_brain import (
     MAX_DELAY_S,
     ROI_SHARES,
@@ -162,8 +170,7 @@ class SimulatedNarrative:
 
     def truth(self, subject: str) -> SubjectTruth:
         """The planted quantities of one subject; raises UserError for an unknown subject."""
-        if subject not in self.subjects:
-            raise unknown_name(f"subject of {self.name}", subject, self.subjects)
+        require_subject(self.name, subject, self.subjects)
         if subject not in self._truth:
             self._truth[subject] = self._plant(self.subjects.index(subject))
         return self._truth[subject]
