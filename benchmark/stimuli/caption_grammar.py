@@ -135,8 +135,8 @@ class Symbol:
 
 def _meanings() -> dict[str, Symbol]:
     words: dict[str, Symbol] = {}
-    for kind, forms in _NOUNS.items():
-        words.update({form: Symbol("kind", kind) for pair in forms for form in pair})
+    for kind, nouns in _NOUNS.items():
+        words.update({form: Symbol("kind", kind) for pair in nouns for form in pair})
     for action, forms in _VERBS.items():
         words.update({form: Symbol("action", action) for form in forms})
     words.update({word: Symbol("size", size) for size, pair in _SIZE_WORDS.items() for word in pair})

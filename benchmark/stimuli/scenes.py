@@ -7,6 +7,7 @@ picture draws every fact: one shape and filling a kind, the colour as it is, siz
 a mark that points from the one who acts to the other for the actions, and one background a place.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -164,7 +165,7 @@ def _mask(shape: str, size: int, x: float, y: float, radius: float) -> NDArray[n
     rows, columns = _grid(size)
     u, v = (columns - x) / radius, (rows - y) / radius
     distance = np.hypot(u, v)
-    masks = {
+    masks: dict[str, Callable[[], NDArray[np.bool_]]] = {
         "disc": lambda: distance <= 1,
         "square": lambda: np.maximum(abs(u), abs(v)) <= 0.85,
         "triangle": lambda: (v <= 0.8) & (v >= 2 * abs(u) - 1),
@@ -174,8 +175,7 @@ def _mask(shape: str, size: int, x: float, y: float, radius: float) -> NDArray[n
         "star": lambda: distance <= 0.65 + 0.35 * np.cos(5 * np.arctan2(u, v)),
         "wedge": lambda: (u >= -0.9) & (abs(v) <= 0.55 * (0.9 - u)) & (u <= 0.9),
     }
-    mask: NDArray[np.bool_] = masks[shape]()
-    return mask
+    return masks[shape]()
 
 
 def _draw_mark(image: FloatArray, action: int, start: tuple[float, float], stop: tuple[float, float]) -> None:
