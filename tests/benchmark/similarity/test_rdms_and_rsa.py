@@ -36,7 +36,7 @@ def test_distances_are_those_of_scipy_set_by_set():
 
 
 def test_distances_are_those_of_rsatoolbox():
-    data = pytest.importorskip("rsatoolbox.data", reason="the bench extra installs rsatoolbox")
+    data = pytest.importorskip("rsatoolbox.data", reason="pip install rsatoolbox")
     from rsatoolbox.rdm import calc_rdm
 
     patterns = RNG.standard_normal((30, 20))

@@ -57,7 +57,7 @@ def test_values_are_those_of_a_loop_over_spheres():
 
 
 def test_values_are_those_of_rsatoolbox():
-    rdm = pytest.importorskip("rsatoolbox.util.searchlight", reason="the bench extra installs rsatoolbox")
+    rdm = pytest.importorskip("rsatoolbox.util.searchlight", reason="pip install rsatoolbox")
     shape = (5, 5, 5)
     spheres = make_spheres(grid(shape), shape, radius=2, min_share=0.99)
     patterns = RNG.standard_normal((20, 125))
