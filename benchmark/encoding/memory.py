@@ -33,20 +33,22 @@ def estimate_memory(
     target_block: int | None = None,
     on_gpu: bool = False,
     responses_in_memory: bool = True,
+    features_in_memory: bool = False,
 ) -> MemoryEstimate:
     """Peak memory of designing and fitting ``n_layers`` layers one after the other on shared responses.
 
     Parameters
     ----------
-    n_features : of one layer, undelayed, without the delays. All layers' features on TRs are in memory (float32).
+    n_features : of one layer, undelayed, without the delays.
     n_targets : voxels of all subjects together.
     target_block : as given to ``fit_ridge``.
     responses_in_memory : False for memory-mapped responses.
+    features_in_memory : True when all layers' features on TRs are (float32); the store maps them, then it is one layer's.
     """
     n_columns = n_features * n_delays
     block = _FLOAT32 * n_train * min(n_targets, target_block or DEFAULT_TARGET_BLOCK)
     per_target = _FLOAT32 * n_test + n_alphas * n_folds * (2 * _FLOAT32 + 4 * _FLOAT64)
-    host = _FLOAT32 * n_layers * (n_train + n_test) * n_features + n_targets * per_target
+    host = _FLOAT32 * (n_layers if features_in_memory else 1) * (n_train + n_test) * n_features + n_targets * per_target
     if responses_in_memory:
         host += _FLOAT32 * n_train * n_targets
     dual = 2 * n_columns > n_train

@@ -68,8 +68,13 @@ class FeatureStore:
         self.misses += 1
         array = np.ascontiguousarray(compute(), dtype=np.float32)
         self._write(path, key, array)
-        array.flags.writeable = False
-        return array
+        try:
+            # from disk like a stored one: the features of a large model on all stories would not fit into memory
+            mapped: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except FileNotFoundError:  # another run needed its room at once
+            array.flags.writeable = False
+            return array
+        return mapped
 
     def _read(self, path: Path) -> Array | None:
         try:

@@ -15,8 +15,10 @@ from scipy.signal import lfilter
 
 from voxelboard.benchmark.encoding.filters import high_pass
 from voxelboard.benchmark.errors import DataError, unknown_name
+from voxelboard.benchmark.features.store import default_store_folder
 from voxelboard.benchmark.protocol import DesignPolicy, Protocol
 from voxelboard.benchmark.readers.base import NarrativeData, Responses, Segment, check_responses
+from voxelboard.benchmark.scratch import working_array
 from voxelboard.benchmark.stimuli.stories import Story
 
 FloatArray = NDArray[np.float32]
@@ -32,7 +34,8 @@ class PreparedFold:
     ----------
     train, test : segments, in row order.
     inner_folds : (n_train_rows,) number of the inner fold of each training row; whole segments.
-    responses : (n_train_rows, n_voxels) float32, z-scored by segment; the subjects' voxels side by side.
+    responses : (n_train_rows, n_voxels) float32, z-scored by segment; the subjects' voxels side by side. On disk when they
+        are large (:mod:`voxelboard.benchmark.scratch`).
     test_responses : subject -> one (n_repeats, n_rows, n_voxels) float32 array a test segment, each repeat z-scored.
     """
 
@@ -173,13 +176,20 @@ def _fold(
     def prepared(member: Responses, segment: Segment) -> FloatArray:
         return prepare_segment(member.runs[segment.story], segment, policy, stories[segment.story].tr)
 
-    training = [np.concatenate([prepared(member, segment).mean(axis=0) for segment in train]) for member in members]
     n_rows = [rows_of(segment, policy).stop - rows_of(segment, policy).start for segment in train]
+    stops = np.cumsum(n_rows)
+    training = working_array((int(stops[-1]), sum(member.n_voxels for member in members)), default_store_folder())
+    for segment, stop, n in zip(train, stops, n_rows, strict=True):
+        first = 0
+        for member in members:
+            voxels = slice(first, first + member.n_voxels)
+            training[stop - n : stop, voxels] = prepared(member, segment).mean(axis=0)
+            first = voxels.stop
     return PreparedFold(
         train,
         test,
         np.repeat(inner_fold_numbers(train, protocol.encoding.n_inner_folds), n_rows),
-        np.concatenate(training, axis=1),
+        training,
         {member.subject: tuple(prepared(member, segment) for segment in test) for member in members},
     )
 

@@ -38,6 +38,10 @@ def test_second_read_is_a_hit_and_read_only(tmp_path: Path) -> None:
     assert compute.calls == 1
 
 
+def test_what_was_computed_lies_on_disk_and_not_in_memory(tmp_path: Path) -> None:
+    assert isinstance(FeatureStore(tmp_path).get({"a": 1}, Counter()), np.memmap)
+
+
 def test_any_flipped_field_is_a_miss(tmp_path: Path) -> None:
     store, compute = FeatureStore(tmp_path), Counter()
     for key in ({"a": 1, "b": 2}, {"a": 1, "b": 3}, {"a": 1}):

@@ -3,6 +3,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,11 @@ import torch
 from voxelboard.benchmark.errors import InvalidNumbers, UserError
 from voxelboard.benchmark.protocol import Protocol
 from voxelboard.benchmark.readers.base import Segment, Split
+from voxelboard.benchmark.scratch import working_array
 from voxelboard.benchmark.statistics.ceilings import leave_one_out_isc
-from voxelboard.benchmark.tasks.narrative import CellResult, ModelFeatures, Narrative
+from voxelboard.benchmark.tasks import preparation
+from voxelboard.benchmark.tasks.base import CellResult
+from voxelboard.benchmark.tasks.narrative import ModelFeatures, Narrative
 from voxelboard.benchmark.tasks.scoring import by_roi, by_voxel
 
 World = Any
@@ -68,6 +73,19 @@ def test_the_projection_costs_a_perfect_model_its_share_of_the_test_rows(
     sim = world(noise=0.7)
     result = score(sim, driving(sim), quick)["s0"]
     assert abs(value(result, "unique") - np.sqrt(1 - quick.confounds.max_projection_share)) < 0.06
+
+
+def test_responses_on_disk_score_as_those_in_memory(
+    world: Callable[..., World], quick: Protocol, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sim = world()
+    kept = score(sim, driving(sim), quick)["s0"].arrays
+    monkeypatch.setenv("VOXELBOARD_CACHE", str(tmp_path))
+    monkeypatch.setattr(preparation, "working_array", partial(working_array, in_memory_bytes=0))
+    mapped = score(sim, driving(sim), quick)["s0"].arrays
+    assert kept.keys() == mapped.keys()
+    for name, array in kept.items():
+        np.testing.assert_array_equal(mapped[name], array)
 
 
 def test_half_of_the_drive_scores_its_root(world: Callable[..., World], quick: Protocol) -> None:
