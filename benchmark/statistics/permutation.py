@@ -204,6 +204,35 @@ class JointTest:
     method: str
 
 
+def permuted_products(
+    predictions: NDArray[Any], responses: NDArray[Any], draws: BlockDraws
+) -> tuple[float, FloatArray]:
+    """Sum over TRs and voxels of prediction times response, observed and (n_draws,) under permuted blocks.
+
+    The numerator C of a score; its denominators do not change under permutation. Series (n_trs, n_voxels) are centred.
+    Draws with the same seed and length are the same for every unit, so that numerators of units of one stimulus add up to
+    a joint null (statistics.md A3).
+    """
+    whole, n = draws.n_blocks * draws.block_trs, draws.n_blocks
+    p = np.asarray(predictions, dtype=np.float64)
+    y = np.asarray(responses, dtype=np.float64)
+    p, y = p - p.mean(axis=0), y - y.mean(axis=0)
+    null = np.empty(draws.n_draws)
+    done = 0
+    for k, orders in enumerate(draws.orders):
+        rotated = y[draws.rotated(k)]
+        products = p[:whole].reshape(n, -1) @ rotated[:whole].reshape(n, -1).T
+        fixed = float((p[whole:] * rotated[whole:]).sum())
+        null[done : done + len(orders)] = products[np.arange(n), orders].sum(axis=1) + fixed
+        done += len(orders)
+    return float((p * y).sum()), null
+
+
+def exceedance_p(observed: float, null: FloatArray) -> float:
+    """One-sided ``(1 + exceedances) / (1 + draws)``: never 0."""
+    return (1 + int((null >= observed - TIE).sum())) / (1 + len(null))
+
+
 def joint_permutation_test(
     units: Sequence[JointUnit],
     *,
@@ -225,26 +254,17 @@ def joint_permutation_test(
     if not units or len({len(unit.predictions) for unit in units}) != 1:
         raise ValueError("units must be there and cover the same TRs")
     draws = draw_block_permutations(len(units[0].predictions), n_draws, seed=seed, block_trs=block_trs)
-    whole, n = draws.n_blocks * draws.block_trs, draws.n_blocks
     total_weight = sum(unit.weight for unit in units)
     observed = 0.0
     null = np.zeros(n_draws)
     for unit in units:
         check_series(unit.predictions, unit.responses, tr, segments)
-        p = np.asarray(unit.predictions, dtype=np.float64)
-        y = np.asarray(unit.responses, dtype=np.float64)
-        p, y = p - p.mean(axis=0), y - y.mean(axis=0)
-        scale = _unit_scale(float((p**2).sum()), unit.signal_power) * unit.weight / total_weight
-        observed += scale * float((p * y).sum())
-        done = 0
-        for k, orders in enumerate(draws.orders):
-            rotated = y[draws.rotated(k)]
-            products = p[:whole].reshape(n, -1) @ rotated[:whole].reshape(n, -1).T
-            fixed = float((p[whole:] * rotated[whole:]).sum())
-            null[done : done + len(orders)] += scale * (products[np.arange(n), orders].sum(axis=1) + fixed)
-            done += len(orders)
-    p_value = (1 + int((null >= observed - TIE).sum())) / (1 + n_draws)
-    return JointTest(observed, null, p_value, f"joint block permutation, {block_trs} TRs")
+        power = float((np.asarray(unit.predictions - unit.predictions.mean(axis=0), dtype=np.float64) ** 2).sum())
+        scale = _unit_scale(power, unit.signal_power) * unit.weight / total_weight
+        own, permuted = permuted_products(unit.predictions, unit.responses, draws)
+        observed += scale * own
+        null += scale * permuted
+    return JointTest(observed, null, exceedance_p(observed, null), f"joint block permutation, {block_trs} TRs")
 
 
 def _unit_scale(power: float, signal_power: float) -> float:

@@ -94,9 +94,12 @@ def common_tr(stories: Mapping[str, Story]) -> float:
 
 
 def fit_confounds(
-    stories: Mapping[str, Story], cohort: Cohort, protocol: Protocol, device: torch.device
+    stories: Mapping[str, Story], cohort: Cohort, protocol: Protocol, device: torch.device, *, floor: bool = True
 ) -> tuple[ConfoundFold, ...]:
-    """Confound designs, floor predictions and projectors of every fold. Bins come from the fold's training stories."""
+    """Confound designs, floor predictions and projectors of every fold. Bins come from the fold's training stories.
+
+    Without ``floor`` nothing is fitted to responses and the floor predictions have no column.
+    """
     tr = common_tr(stories)
     fitted = []
     for fold in cohort.folds:
@@ -107,7 +110,9 @@ def fit_confounds(
         design = segmented(columns, protocol, tr)
         scales = design.inverse_scales(fold.train)
         train, test = design.rows(fold.train, scales), design.rows(fold.test, scales)
-        floor = _fit(primal_problem(train, test, device), fold, protocol)
+        predictions = np.zeros((len(test), 0), dtype=np.float32)
+        if floor:
+            predictions = _fit(primal_problem(train, test, device), fold, protocol).test_predictions
         convolved = segmented(convolved_confounds(columns, tr), replace_delays(protocol, (0,)), tr)
         convolved_scales = convolved.inverse_scales(fold.train)
         bases = tuple(
@@ -118,7 +123,7 @@ def fit_confounds(
             )
             for segment in fold.test
         )
-        fitted.append(ConfoundFold(train, test, floor.test_predictions, bases))
+        fitted.append(ConfoundFold(train, test, predictions, bases))
     return tuple(fitted)
 
 
@@ -164,15 +169,12 @@ def encode(
             design = segmented({name: features[name][layer] for name in used}, protocol, tr)
             problem = design.problem(fold.train, fold.test, device=device)
             raw = _fit(problem, fold, protocol)
-            residual = residualise(
-                problem, confound.train, confound.test, fold.inner_folds, protocol.confounds.relative_lambdas
-            )
-            unique = _fit(residual.problem, fold, protocol)
-            projected = _project(unique.test_predictions, confound.bases)
+            unique, sd_ratio = fit_unique(problem, fold, confound, protocol)
+            projected = project(unique.test_predictions, confound.bases)
             best["raw"].offer(layer, raw, raw.test_predictions)
             best["unique"].offer(layer, unique, projected)
             best["joint"].offer(layer, unique, confound.floor + unique.test_predictions)
-            result.sd_ratios.append(residual.sd_ratio)
+            result.sd_ratios.append(sd_ratio)
             for subject, voxels in cohort.columns.items():
                 result.edge_shares.setdefault(subject, []).append(float(raw.at_grid_edge[voxels].mean()))
             if each_layer is not None:
@@ -195,7 +197,26 @@ def _fit(problem: Problem, fold: PreparedFold, protocol: Protocol) -> RidgeFit:
     )
 
 
-def _project(predictions: Float32Array, bases: tuple[FloatArray, ...]) -> Float32Array:
+def fit_unique(
+    problem: Problem,
+    fold: PreparedFold,
+    confound: ConfoundFold,
+    protocol: Protocol,
+    beside: tuple[FloatArray, FloatArray] | None = None,
+) -> tuple[RidgeFit, float]:
+    """Fit what a design holds beyond the confounds, and the SD ratio of its residuals (statistics.md 2.3).
+
+    ``beside`` are training and test rows of another space (static vectors) that is taken out together with the
+    confounds. The predictions are not projected yet, see :func:`project`.
+    """
+    rows = (confound.train, confound.test)
+    if beside is not None:
+        rows = (np.concatenate([rows[0], beside[0]], axis=1), np.concatenate([rows[1], beside[1]], axis=1))
+    residual = residualise(problem, *rows, fold.inner_folds, protocol.confounds.relative_lambdas)
+    return _fit(residual.problem, fold, protocol), residual.sd_ratio
+
+
+def project(predictions: Float32Array, bases: tuple[FloatArray, ...]) -> Float32Array:
     """Take the confounds' directions out of the predictions of each test segment."""
     stops = np.cumsum([len(basis) for basis in bases])[:-1]
     parts = [project_out(part, basis) for part, basis in zip(np.split(predictions, stops), bases, strict=True)]
