@@ -90,6 +90,18 @@ class ScorePolicy:
 
 
 @dataclass(frozen=True)
+class DiagnosticsPolicy:
+    """Significance, and the columns that say what a headline depends on. None of it ranks."""
+
+    n_permutations: int = 1000
+    permutation_block_trs: int = 25  # FPR .048-.058 on context-like features with drift, 10 TRs reach .074 (A1)
+    fdr: float = 0.05
+    expected_share: float = 0.1  # of voxels with an effect, decides whether the draws are enough to count (A5)
+    capacity_components: int = 50  # width of the capacity-matched column
+    train_shares: tuple[float, ...] = (0.25, 0.5)
+
+
+@dataclass(frozen=True)
 class Protocol:
     """The whole measurement. ``name`` is what users type, ``hash_of(task)`` is what records carry."""
 
@@ -100,6 +112,7 @@ class Protocol:
     encoding: EncodingPolicy = field(default_factory=EncodingPolicy)
     confounds: ConfoundPolicy = field(default_factory=ConfoundPolicy)
     score: ScorePolicy = field(default_factory=ScorePolicy)
+    diagnostics: DiagnosticsPolicy = field(default_factory=DiagnosticsPolicy)
     seed: int = 20261121
 
     def constants(self, task: TaskName | None = None) -> dict[str, Any]:
@@ -122,7 +135,7 @@ class Protocol:
 _SHARED: Final = ("name", "scored", "seed")
 # Which sections the scores of a task depend on: a new constant of one task leaves the scores of the others comparable.
 TASK_SECTIONS: Final[dict[TaskName, tuple[str, ...]]] = {
-    "narrative": ("context", "design", "encoding", "confounds", "score"),
+    "narrative": ("context", "design", "encoding", "confounds", "score", "diagnostics"),
     "drama": ("context", "encoding", "score"),
     "captions": ("context", "encoding", "score"),
     "ablation": ("context", "design", "encoding", "confounds", "score"),

@@ -50,6 +50,8 @@ class Estimate(_Frozen):
     """Independent units behind the interval: test blocks."""
     unit: str
     """``r`` (correlation), ``H`` (noise-corrected), ``pooled r`` or ``FVE``."""
+    p: float | None = None
+    """One-sided p against chance, from permuted blocks; None where it was not tested."""
     reason: str | None = None
 
     @model_validator(mode="after")
@@ -155,6 +157,21 @@ class Checks(_Frozen):
     receipt_max_deviation: float | None = None
     """Greatest deviation of states extracted again at batch 1 in float32, on 1 % of the words."""
     receipt_words: int | None = None
+    receipt_score_effect: float | None = None
+    """Change of the headline of the main layer when deviations of that kind are taken off every TR."""
+    main_layer: int | None = None
+    """The layer that most scored ROIs chose: the one that the diagnostics below and their scores look at."""
+    effective_rank: float | None = None
+    """Participation ratio of that layer's features on training data; at most their number."""
+    capacity_components: int | None = None
+    """Principal components of the capacity-matched score: fewer than the protocol's for a narrower model."""
+    shuffled_gap: float | None = None
+    """Mean r under shuffled TRs minus that with stories left out, inside the training data (E3): leakage that was avoided."""
+    shuffled_gap_noise: float | None = None
+    """The same on a brain of noise."""
+    significant_voxels: int | None = None
+    """Voxels whose H_u is above chance at the false discovery rate that ``significance`` names."""
+    significance: str = ""
     alarms: tuple[str, ...] = ()
 
 

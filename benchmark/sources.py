@@ -3,7 +3,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from voxelboard.benchmark.errors import UserError
 from voxelboard.benchmark.features.confounds import confound_bins, confound_features
-from voxelboard.benchmark.features.extract import extract_features
+from voxelboard.benchmark.features.extract import extract_features, resample_states
 from voxelboard.benchmark.features.store import FeatureStore
 from voxelboard.benchmark.models.base import ModelIdentity, WordModel
 from voxelboard.benchmark.models.baselines import baseline_model
@@ -35,6 +35,21 @@ RECEIPT_SHARE = 0.01  # of the words are read again
 RECEIPT_WORDS = 128  # from the start of a story: chunks there are the same as in the whole story
 
 
+@dataclass(frozen=True, eq=False)
+class Receipt:
+    """How exact the states are.
+
+    Attributes
+    ----------
+    fields : of the record's checks.
+    deviation : None, or (n_layers, n_trs_read, n_features) features at TRs minus those extracted again one text at a time
+        in float32.
+    """
+
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    deviation: NDArray[np.float32] | None = None
+
+
 @dataclass(frozen=True)
 class Sources:
     """The features of a row and what was resolved on the way.
@@ -42,7 +57,7 @@ class Sources:
     features : () -> story -> (n_layers, n_trs, n_features), through the store.
     twins : seed -> the same for the untrained twin; empty for baselines.
     by_subject : None, or subject -> features of the cross-subject predictor; ``features`` is then not used.
-    receipt : () -> fields of the record's checks that tell how exact the states are.
+    receipt : () -> how exact the states are.
     """
 
     identity: ModelIdentity
@@ -50,7 +65,7 @@ class Sources:
     n_features: int
     features: Callable[[], Features]
     twins: Mapping[int, Callable[[], Features]]
-    receipt: Callable[[], dict[str, Any]]
+    receipt: Callable[[], Receipt]
     by_subject: Callable[[str], Features] | None = None
 
 
@@ -127,6 +142,17 @@ def _baseline(model_id: str, data: NarrativeData) -> WordModel:
     return baseline_model(match["name"], width, seed, data.static_vectors)
 
 
+def static_features(data: NarrativeData, protocol: Protocol) -> dict[str, NDArray[np.float32]] | None:
+    """Story -> (n_trs, n_features) of the data set's static word vectors; None without a table."""
+    if data.static_vectors is None:
+        return None
+    model = baseline_model("static", 1, 0, data.static_vectors)
+    return {
+        name: resample_states(model.states(story, protocol.context), story, protocol)[0]
+        for name, story in data.stories.items()
+    }
+
+
 def _confounds(data: NarrativeData, protocol: Protocol) -> Sources:
     """The confound band as if it were a model: what the floor of every other row scores by itself."""
     train, _ = data.split.folds[0]
@@ -136,7 +162,7 @@ def _confounds(data: NarrativeData, protocol: Protocol) -> Sources:
     n_features = next(iter(features.values())).shape[2]
     revision = hash_json({"source": "baseline", "id": "confounds"})
     identity = ModelIdentity("baseline", "confounds", revision, revision, "", "float32", 0, None)
-    return Sources(identity, 1, n_features, lambda: features, {}, dict)
+    return Sources(identity, 1, n_features, lambda: features, {}, Receipt)
 
 
 def _cross_subject(data: NarrativeData) -> Sources:
@@ -152,7 +178,7 @@ def _cross_subject(data: NarrativeData) -> Sources:
     first = by_subject(data.subjects[0])
     revision = hash_json({"source": "baseline", "id": "cross-subject"})
     identity = ModelIdentity("baseline", "cross-subject", revision, revision, "", "float32", 0, None)
-    return Sources(identity, 1, next(iter(first.values())).shape[2], lambda: first, {}, dict, by_subject)
+    return Sources(identity, 1, next(iter(first.values())).shape[2], lambda: first, {}, Receipt, by_subject)
 
 
 def _receipt(
@@ -161,13 +187,13 @@ def _receipt(
     data: NarrativeData,
     settings: Settings,
     device: torch.device,
-) -> dict[str, Any]:
+) -> Receipt:
     """Read a fixed share of the words again, one text at a time and in float32, and count shortened contexts.
 
     The deviation is the largest over words, features and layers, in units of the layer's SD.
     """
     if not isinstance(model, TransformerModel):
-        return {}
+        return Receipt()
     exact = load_model(
         model_spec(submission),
         device=device,
@@ -180,7 +206,7 @@ def _receipt(
     stories = data.stories.values()
     n_words = sum(story.n_words for story in stories)
     n_wanted = RECEIPT_SHARE * n_words
-    worst, n_read = 0.0, 0
+    worst, n_read, deviations = 0.0, 0, []
     for story in stories:
         if n_read >= n_wanted:
             break
@@ -188,9 +214,13 @@ def _receipt(
         asked, again = model.states(part, context), exact.states(part, context)
         spread = again.std(axis=(1, 2), keepdims=True)
         worst = max(worst, float((np.abs(asked - again) / np.where(spread > 0, spread, 1.0)).max()))
+        heard = np.unique(part.word_trs)
+        by_tr = [resample_states(states, part, settings.protocol)[:, heard] for states in (asked, again)]
+        deviations.append(by_tr[0] - by_tr[1])
         n_read += part.n_words
     shortened = sum(model.count_shortened(story, context) for story in stories) / n_words
-    return {"receipt_max_deviation": worst, "receipt_words": n_read, "context_shortened": shortened}
+    fields = {"receipt_max_deviation": worst, "receipt_words": n_read, "context_shortened": shortened}
+    return Receipt(fields, np.concatenate(deviations, axis=1))
 
 
 def first_words(story: Story, n_words: int) -> Story:

@@ -16,18 +16,12 @@ from numpy.typing import NDArray
 
 from voxelboard.benchmark.protocol import Protocol, TaskName
 from voxelboard.benchmark.readers.base import DatasetFacts, NarrativeData
-from voxelboard.benchmark.records import Checks, Estimate, LayerProfile
-from voxelboard.benchmark.sources import open_sources
+from voxelboard.benchmark.records import Checks
+from voxelboard.benchmark.sources import open_sources, static_features
 from voxelboard.benchmark.stamps import dataset_stamp, model_stamp
-from voxelboard.benchmark.statistics.scores import (
-    BlockStatistics,
-    concatenate,
-    pool_rois,
-    unit_explained_fractions,
-)
+from voxelboard.benchmark.statistics.scores import BlockStatistics, pool_rois, unit_explained_fractions
 from voxelboard.benchmark.submission import Submission, baseline_submissions
 from voxelboard.benchmark.tasks.base import (
-    Arrays,
     CellResult,
     MeasuredCell,
     RunContext,
@@ -35,21 +29,11 @@ from voxelboard.benchmark.tasks.base import (
     merged_checks,
 )
 from voxelboard.benchmark.tasks.canaries import check_noise_brain, check_time_only, time_only_predictions
-from voxelboard.benchmark.tasks.encode import ConfoundFold, Encoding, Features, encode, fit_confounds, replace_delays
+from voxelboard.benchmark.tasks.cells import SubjectResults, score_subject
+from voxelboard.benchmark.tasks.diagnostics import Beside, Diagnosis, diagnose, main_layer
+from voxelboard.benchmark.tasks.encode import Encoding, Features, common_tr, encode, fit_confounds, replace_delays
 from voxelboard.benchmark.tasks.preparation import NOISE_BRAIN, Cohort, cohorts
-from voxelboard.benchmark.tasks.scoring import (
-    UNITS,
-    HeldOutResponses,
-    by_roi,
-    by_voxel,
-    ceiling_estimates,
-    correlation_influence,
-    equalise,
-    roi_influence,
-    roi_statistics,
-    summarise,
-    voxel_statistics,
-)
+from voxelboard.benchmark.tasks.scoring import HeldOutResponses, by_voxel, equalise, roi_statistics, voxel_statistics
 
 Float32Array = NDArray[np.float32]
 
@@ -62,11 +46,13 @@ class ModelFeatures:
     twins : twin seed -> the same; empty for baselines.
     by_subject : None, or subject -> features for that subject alone, on the clock of the responses: they get no delays
         (the cross-subject predictor). ``features`` and ``twins`` are then not used.
+    beside : None for rows without diagnostics (the harness' own), see :mod:`~voxelboard.benchmark.tasks.diagnostics`.
     """
 
     features: Features
     twins: Mapping[int, Features] = field(default_factory=dict)
     by_subject: Callable[[str], Features] | None = None
+    beside: Beside | None = None
 
 
 class Narrative:
@@ -100,7 +86,10 @@ class Narrative:
         with stopwatch.stage("features"):
             features = {} if sources.by_subject else sources.features()
             twins = {seed: twin() for seed, twin in sources.twins.items()}
-        model = ModelFeatures(features, twins, sources.by_subject)
+        beside = None
+        if not submission.is_baseline:
+            beside = Beside(static_features(data, context.protocol), receipt.deviation)
+        model = ModelFeatures(features, twins, sources.by_subject, beside)
         results = self.run(
             data,
             subjects,
@@ -112,7 +101,7 @@ class Narrative:
         )
         stamp = model_stamp(submission, sources.identity, sources.n_layers, sources.n_features)
         # the harness' own rows have next to nothing beyond the confounds: their ratio says nothing
-        resolved = {**receipt, **({"alarms": ()} if submission.is_baseline else {})}
+        resolved = {**receipt.fields, **({"alarms": ()} if submission.is_baseline else {})}
         for result in stopwatch.each("encoding and scores", results):
             responses = data.responses(result.subject)
             dataset = dataset_stamp(
@@ -150,7 +139,7 @@ class Narrative:
         for cohort in groups:
             wanted = [subject for subject in cohort.subjects if subject in subjects]
             if wanted:
-                yield from _score_cohort(data, cohort, wanted, model.features, model.twins, protocol, device, progress)
+                yield from _score_cohort(data, cohort, wanted, model, protocol, device, progress)
 
 
 def _run_by_subject(
@@ -170,7 +159,8 @@ def _run_by_subject(
         groups = cohorts(data, _with_partners(data, (subject,)), protocol, n_train_segments, features)
         for cohort in groups:
             if subject in cohort.subjects:
-                yield from _score_cohort(data, cohort, (subject,), features, {}, protocol, device, progress, (0,))
+                model = ModelFeatures(features)
+                yield from _score_cohort(data, cohort, (subject,), model, protocol, device, progress, (0,))
 
 
 def _with_partners(data: NarrativeData, subjects: Sequence[str]) -> Sequence[str]:
@@ -183,8 +173,7 @@ def _score_cohort(
     data: NarrativeData,
     cohort: Cohort,
     wanted: Sequence[str],
-    features: Features,
-    twins: Mapping[int, Features],
+    model: ModelFeatures,
     protocol: Protocol,
     device: torch.device,
     progress: StageProgress,
@@ -210,19 +199,48 @@ def _score_cohort(
         progress("layers", done, total)
 
     timing = protocol if delays is None else replace_delays(protocol, delays)
-    encoding = encode(features, data.stories, cohort, confounds, timing, device, keep, layer_progress)
+    encoding = encode(model.features, data.stories, cohort, confounds, timing, device, keep, layer_progress)
     noise_predictions = by_voxel(_of(cohort, NOISE_BRAIN, encoding.predictions["raw"]))
     noise = check_noise_brain(_noise_test(cohort), noise_predictions, protocol)
     encoded_twins = {}
-    for done, (seed, twin) in enumerate(twins.items()):
-        progress("untrained twins", done, len(twins))
+    for done, (seed, twin) in enumerate(model.twins.items()):
+        progress("untrained twins", done, len(model.twins))
         encoded_twins[seed] = encode(twin, data.stories, cohort, confounds, protocol, device)
+    diagnoses: dict[str, Diagnosis] = {}
+    if model.beside is not None:
+        layers = {subject: main_layer(encoding, subject, data.scored_rois) for subject in wanted}
+        diagnoses = diagnose(
+            model.features,
+            data.stories,
+            cohort,
+            confounds,
+            layers,
+            data.scored_rois,
+            model.beside,
+            protocol,
+            device,
+            lambda done, total: progress("diagnostics", done, total),
+        )
+    tr = common_tr({segment.story: data.stories[segment.story] for fold in cohort.folds for segment in fold.test})
     for subject in wanted:
         progress(f"scores of {subject}", 0, 0)
-        checks = _checks(subject, encoding, oasm[subject], noise, protocol)
-        yield _score_subject(
-            cohort, subject, tests[subject], confounds, encoding, profiles[subject], encoded_twins, checks, protocol
+        predictions = {row: _of(cohort, subject, folds) for row, folds in encoding.predictions.items()}
+        predictions["floor"] = _of(cohort, subject, [confound.floor for confound in confounds])
+        for seed, encoded in encoded_twins.items():
+            for row in ("raw", "unique"):
+                predictions[f"twin{seed}_{row}"] = _of(cohort, subject, encoded.predictions[row])
+        results = SubjectResults(
+            subject,
+            tests[subject],
+            predictions,
+            tuple(encoded_twins),
+            {roi: encoding.chosen["unique"][subject, roi] for roi in data.scored_rois},
+            {roi: encoding.inner["unique"][subject, roi] for roi in data.scored_rois},
+            profiles[subject],
+            diagnoses.get(subject),
+            _checks(subject, encoding, oasm[subject], noise, protocol),
         )
+        yield score_subject(results, len(cohort.folds[0].responses), tr, protocol)
 
 
 def held_out_responses(
@@ -286,119 +304,3 @@ def _checks(subject: str, encoding: Encoding, oasm: float, noise: float, protoco
             f"confound-free features have {worst:.2f} times the training SD on test data (allowed {low}-{high})"
         )
     return Checks(oasm=oasm, noise_brain=noise, residual_sd_ratio=worst, alpha_edge_share=edges, alarms=tuple(alarms))
-
-
-def _score_subject(
-    cohort: Cohort,
-    subject: str,
-    test: HeldOutResponses,
-    confounds: tuple[ConfoundFold, ...],
-    encoding: Encoding,
-    profile: Mapping[int, Sequence[BlockStatistics]],
-    twins: Mapping[int, Encoding],
-    checks: Checks,
-    protocol: Protocol,
-) -> CellResult:
-    predictions = {row: _of(cohort, subject, folds) for row, folds in encoding.predictions.items()}
-    predictions["floor"] = _of(cohort, subject, [confound.floor for confound in confounds])
-    for seed, twin in twins.items():
-        for row in ("raw", "unique"):
-            predictions[f"twin{seed}_{row}"] = _of(cohort, subject, twin.predictions[row])
-    stats = {row: roi_statistics(by_roi(folds, test.rois), test, protocol.score) for row, folds in predictions.items()}
-    scores, roi_scores, voxels = _estimates(predictions, stats, test, list(twins), protocol)
-    arrays = _arrays(stats, test, voxels)
-    return CellResult(
-        subject=subject,
-        scores=scores,
-        by_roi=roi_scores,
-        layers=_layers(subject, test, encoding, profile, protocol),
-        checks=checks,
-        arrays=arrays,
-        n_train=len(cohort.folds[0].responses),
-        n_test=sum(run.shape[1] for run in test.segments),
-        n_voxels=len(test.rois),
-        n_repeats=min(len(run) for run in test.segments),
-    )
-
-
-def _estimates(
-    predictions: Mapping[str, Sequence[Float32Array]],
-    stats: Mapping[str, BlockStatistics],
-    test: HeldOutResponses,
-    twin_seeds: Sequence[int],
-    protocol: Protocol,
-) -> tuple[dict[str, Estimate], dict[str, dict[str, Estimate]], dict[str, Float32Array]]:
-    """All estimates of a subject: name -> overall, ROI -> name -> estimate, and row -> r of each voxel."""
-    policy = protocol.score
-    blocks = f"{policy.inference_block_trs}-TR block influence, t"
-    unit = UNITS[test.kind]
-    found: dict[str, tuple[Estimate, dict[str, Estimate]]] = {}
-
-    def add(name: str, influence: Mapping[int, NDArray[np.float64]], estimator: str, unit: str) -> None:
-        found[name] = summarise(influence, test.scored, estimator, unit, policy.confidence)
-
-    influence = {row: roi_influence(table, policy) for row, table in stats.items()}
-    add("unique", influence["unique"], f"H_u, {blocks}", unit)
-    add("normalised", influence["raw"], f"H, {blocks}", unit)
-    add("floor", influence["floor"], f"H of the confounds, {blocks}", unit)
-    for name, row in (("twin_unique", "unique"), ("twin_normalised", "raw")):
-        if twin_seeds:
-            mean = {
-                roi: np.mean([influence[f"twin{seed}_{row}"][roi] for seed in twin_seeds], axis=0)
-                for roi in influence[row]
-            }
-            add(name, mean, f"mean of {len(twin_seeds)} untrained twins, {blocks}", unit)
-    voxels = {}
-    for name, row in (("raw_r", "raw"), ("floor_r", "floor"), ("joint_r", "joint"), ("unique_r", "unique")):
-        means, voxels[row] = correlation_influence(by_voxel(predictions[row]), test, policy)
-        add(name, means, f"mean voxelwise r, {blocks}", "r")
-    found["ceiling"] = ceiling_estimates(test, policy)
-    scores = {name: overall for name, (overall, _) in found.items()}
-    roi_scores = {roi: {name: rois[roi] for name, (_, rois) in found.items()} for roi in test.scored}
-    return scores, roi_scores, voxels
-
-
-def _layers(
-    subject: str,
-    test: HeldOutResponses,
-    encoding: Encoding,
-    profile: Mapping[int, Sequence[BlockStatistics]],
-    protocol: Protocol,
-) -> dict[str, LayerProfile]:
-    """The profile of each scored ROI: inner score and, never used to choose, the test score of every layer."""
-    policy = protocol.score
-    estimator = f"H_u of one layer, {policy.inference_block_trs}-TR block influence, t"
-    tested = [
-        summarise(
-            roi_influence(concatenate(profile[layer]), policy),
-            test.scored,
-            estimator,
-            UNITS[test.kind],
-            policy.confidence,
-        )[1]
-        for layer in sorted(profile)
-    ]
-    return {
-        roi: LayerProfile(
-            chosen=tuple(encoding.chosen["unique"][subject, roi]),
-            inner=tuple(np.mean(encoding.inner["unique"][subject, roi], axis=0).tolist()),
-            test=tuple(layer[roi] for layer in tested),
-        )
-        for roi in test.scored
-    }
-
-
-def _arrays(stats: Mapping[str, BlockStatistics], test: HeldOutResponses, voxels: Mapping[str, Float32Array]) -> Arrays:
-    """What a record ships so that anyone can score again: block tables by row, r by voxel."""
-    first = next(iter(stats.values()))
-    arrays: Arrays = {
-        "rois": np.array(test.scored),
-        "block_segment": first.block_segment,
-        "block_trs": np.array(first.block_trs),
-        "voxel_roi": test.rois,
-    }
-    for row, table in stats.items():
-        arrays[f"stats__{row}"] = np.stack([table.c, table.q, table.s], axis=-1)  # (n_blocks, n_rois, 3)
-    for row, r in voxels.items():
-        arrays[f"voxel_r__{row}"] = r
-    return arrays
