@@ -99,6 +99,10 @@ class DiagnosticsPolicy:
     expected_share: float = 0.1  # of voxels with an effect, decides whether the draws are enough to count (A5)
     capacity_components: int = 50  # width of the capacity-matched column
     train_shares: tuple[float, ...] = (0.25, 0.5)
+    # Not chosen: nothing projects static vectors out of test predictions, and the lambda that is best for all columns of a
+    # model would leave them in where the other columns are noise (static vectors beside four noise columns: .85, here .04).
+    static_lambda: float = 1e-4
+    least_residual_share: float = 0.01  # of a layer's power, below which static vectors have left nothing of it
 
 
 @dataclass(frozen=True)

@@ -174,7 +174,8 @@ class Row:
     rank: Rank | None
     headline: Score
     metrics: Mapping[str, Score]
-    """``normalised`` (raw H), ``raw_r``, ``floor``, ``floor_r``, ``joint_r``, ``twin``."""
+    """``normalised`` (raw H), ``raw_r``, ``floor``, ``floor_r``, ``joint_r``, ``twin``; and what a headline depends on: ``fve``,
+    ``static``, ``capacity``, ``shifted``, ``train25``, ``train50``, ``train100`` (:data:`leaderboard.rows.COLUMNS`)."""
     ceiling: Ceiling | Missing
     badges: tuple[Badge, ...]
     subjects: tuple[SubjectScore, ...]
@@ -189,6 +190,8 @@ class Row:
     """(subject, reason) of the cells without a score."""
     cells: tuple[tuple[Path, Record], ...]
     """All records behind the row, scored or not."""
+    p: float | None = None
+    """One-sided p of the headline against permuted blocks, jointly over subjects; None where the records have no null."""
 
 
 @dataclass(frozen=True)

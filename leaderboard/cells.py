@@ -13,8 +13,15 @@ from voxelboard.benchmark.errors import DataError, InvalidNumbers
 from voxelboard.benchmark.protocol import ScorePolicy
 from voxelboard.benchmark.records import Record, read_statistics
 from voxelboard.benchmark.statistics.gates import signal_gate
-from voxelboard.benchmark.statistics.influence import unit_influence
-from voxelboard.benchmark.statistics.scores import BlockStatistics, BoolArray, FloatArray, coarsen, noise_corrected
+from voxelboard.benchmark.statistics.influence import unit_explained_influence, unit_influence
+from voxelboard.benchmark.statistics.scores import (
+    CONSTANT_PREDICTION,
+    BlockStatistics,
+    BoolArray,
+    FloatArray,
+    coarsen,
+    noise_corrected,
+)
 from voxelboard.leaderboard.board import RoiSums
 
 # 0.02 wide: 40 bins over the r that voxels reach
@@ -36,6 +43,8 @@ class StoredCell:
     n_voxels : (n_rois,) voxels of each ROI.
     voxels : row -> (n_bins,) voxels by correlation.
     ceilings : sum and number of the voxel ceilings that are above 0.
+    null : (n_draws, n_rois) numerators of the headline under permuted blocks, or None. The draws are the same for all cells
+        of a data set.
     """
 
     path: Path
@@ -46,6 +55,7 @@ class StoredCell:
     n_voxels: FloatArray
     voxels: Mapping[str, NDArray[np.int64]]
     ceilings: tuple[float, int]
+    null: FloatArray | None = None
 
     @property
     def headline(self) -> BlockStatistics:
@@ -64,6 +74,7 @@ class Cell:
     influence : row -> (n_blocks, n_rois) influence values of that row's score; the mean over both axes is the score.
     sums : totals of the headline row, of all ROIs.
     voxels, ceilings : as in :class:`StoredCell`.
+    null : (n_draws,) headline under permuted blocks, or None.
     """
 
     path: Path
@@ -75,6 +86,7 @@ class Cell:
     sums: tuple[RoiSums, ...]
     voxels: Mapping[str, NDArray[np.int64]]
     ceilings: tuple[float, int]
+    null: FloatArray | None = None
 
     def macro(self, row: str) -> FloatArray:
         """(n_blocks,) influence values of the mean over ROIs."""
@@ -133,6 +145,7 @@ def read_cell(path: Path, record: Record) -> StoredCell:
             if f"voxel_r__{row}" in arrays
         },
         ceilings=(float(above.sum()), len(above)),
+        null=_null(path, arrays, len(names)),
     )
     _check_headline(cell)
     return cell
@@ -178,15 +191,37 @@ def score_cell(cell: StoredCell, scored: BoolArray, pooled: BoolArray, power: Fl
         sums=_sums(cell.names, tables["unique"], scored, pooled),
         voxels=cell.voxels,
         ceilings=cell.ceilings,
+        null=_null_scores(cell.null, tables["unique"], scored),
     )
 
 
+def _null(path: Path, arrays: Mapping[str, NDArray[Any]], n_rois: int) -> FloatArray | None:
+    if "null__unique" not in arrays:
+        return None
+    null = np.asarray(arrays["null__unique"], dtype=np.float64)
+    if null.ndim != 2 or null.shape[1] != n_rois:
+        raise DataError(f"{path.with_suffix('.npz')}: null__unique has shape {null.shape}", "run its cell with --fresh")
+    return null
+
+
+def _null_scores(null: FloatArray | None, stats: BlockStatistics, scored: BoolArray) -> FloatArray | None:
+    """(n_draws,) mean over the scored ROIs of the permuted numerators over the same denominators."""
+    if null is None:
+        return None
+    _, q, s = stats.totals()
+    moving = scored & (q > CONSTANT_PREDICTION)
+    scores: FloatArray = (null[:, moving] / np.sqrt(q[moving] * s[moving])).sum(axis=1) / scored.sum()
+    return scores
+
+
 def _influence(path: Path, tables: Mapping[str, BlockStatistics], rois: BoolArray) -> dict[str, FloatArray]:
-    wanted = {row: stats for row, stats in tables.items() if row in _ROWS_BY_ROI or row.endswith("_unique")}
+    kept = {row: replace(t, c=t.c[:, rois], q=t.q[:, rois], s=t.s[:, rois]) for row, t in tables.items()}
     try:
-        return {
-            row: unit_influence(replace(t, c=t.c[:, rois], q=t.q[:, rois], s=t.s[:, rois])) for row, t in wanted.items()
-        }
+        found = {row: unit_influence(t) for row, t in kept.items() if row in _ROWS_BY_ROI or row.endswith("_unique")}
+        if {"joint_calibrated", "floor_calibrated"} <= set(kept):  # Delta-FVE: what the model adds to the confounds
+            joint, floor = (unit_explained_influence(kept[f"{row}_calibrated"]) for row in ("joint", "floor"))
+            found["fve"] = joint - floor
+        return found
     except InvalidNumbers as error:
         raise DataError(f"{path.with_suffix('.npz')}: {error}", "run its cell with --fresh") from error
 

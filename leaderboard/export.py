@@ -9,10 +9,11 @@ from typing import Any
 
 from voxelboard.benchmark.statistics.intervals import Interval
 from voxelboard.leaderboard.board import Board, Entry, Missing, Row, Score, Table
+from voxelboard.leaderboard.rows import COLUMNS
 from voxelboard.leaderboard.text import csv_cell
 
 SCHEMA_VERSION = 1
-_METRICS = ("normalised", "raw_r", "floor", "floor_r", "joint_r", "twin")
+_METRICS = ("normalised", "raw_r", "floor", "floor_r", "joint_r", "twin", *COLUMNS)
 _COLUMN = (
     "task",
     "task_version",

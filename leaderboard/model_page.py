@@ -60,6 +60,13 @@ _METRICS = (
     ("Raw r, mean over voxels", "raw_r"),
     ("Floor r", "floor_r"),
     ("Joint r, confounds and model", "joint_r"),
+    ("Explained fraction beyond confounds (FVE)", "fve"),
+    ("Beyond confounds and static vectors, main layer", "static"),
+    ("Equal width: 50 components, main layer", "capacity"),
+    ("Same features, half a story off, main layer", "shifted"),
+    ("A quarter of the training data, main layer", "train25"),
+    ("Half of the training data, main layer", "train50"),
+    ("All training data, main layer", "train100"),
 )
 
 # Gives the address of the published copy of a record, relative to the model's page.

@@ -10,6 +10,7 @@ import numpy as np
 
 from voxelboard.benchmark.records import Estimate, ModelStamp, Record
 from voxelboard.benchmark.statistics.intervals import single_subject_interval, two_way_interval
+from voxelboard.benchmark.statistics.permutation import exceedance_p
 from voxelboard.benchmark.statistics.ranking import Badge, baseline_badges
 from voxelboard.benchmark.statistics.scores import FloatArray
 from voxelboard.leaderboard.board import (
@@ -40,6 +41,16 @@ _RULERS: dict[str, RulerKind] = {
     "static": "static",
     "confounds": "floor",
     "word-rate-length-position": "floor",
+}
+# Metric of a row -> rows of the statistics: what a headline depends on, never what ranks (docs/protocol.md).
+COLUMNS = {
+    "fve": "fve",  # explained fraction that the model adds to the confounds
+    "static": "static_unique",  # H_u with static word vectors taken out as well
+    "capacity": "capacity_unique",  # H_u of as many principal components as every other model
+    "shifted": "shifted_unique",  # H_u of the same features at the wrong time
+    "train25": "train25_unique",
+    "train50": "train50_unique",
+    "train100": "train100_unique",
 }
 _VERIFICATION = ("self-reported", "schema-verified", "spot-checked", "re-run")
 
@@ -123,6 +134,7 @@ def build_row(
             "normalised": _score(candidate, have, "raw"),
             "floor": _score(candidate, have, "floor"),
             "twin": _twin_score(candidate, have),
+            **{name: _score(candidate, have, row) for name, row in COLUMNS.items()},
             **{name: pool_estimates(estimates[name]) for name in ("raw_r", "floor_r", "joint_r")},
         },
         ceiling=pool_ceilings(estimates["ceiling"], column.ceiling_kind),
@@ -136,7 +148,18 @@ def build_row(
         verification=_verification([cell.record for cell in cells]),
         failures=_failures(candidate, subjects),
         cells=tuple(candidate.records[subject] for subject in sorted(candidate.records)),
+        p=_joint_p(cells),
     )
+
+
+def _joint_p(cells: Sequence[Cell]) -> float | None:
+    """One-sided p of the headline against permuted blocks, the same permutation for all subjects (statistics.md A3)."""
+    nulls = [cell.null for cell in cells]
+    held = [null for null in nulls if null is not None]
+    if not held or len(held) < len(nulls) or len({len(null) for null in held}) != 1:
+        return None
+    observed = float(np.mean([cell.macro("unique").mean() for cell in cells]))
+    return exceedance_p(observed, np.mean(held, axis=0))
 
 
 def not_run_row(row: Row) -> Row:

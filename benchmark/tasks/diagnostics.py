@@ -186,12 +186,16 @@ def _at_layer(
         narrow, found.n_components = _leading_components(own, fold, protocol, tr, device)
         problems = {name: v.problem(fold.train, fold.test, device=device) for name, v in variants.items()}
         for name, each in {**problems, "capacity": narrow}.items():
-            fit, _ = fit_unique(each, fold, confound, protocol)
+            fit, _, _ = fit_unique(each, fold, confound, protocol)
             found.predictions.setdefault(name, []).append(project(fit.test_predictions, confound.bases))
         if beside.static is not None:
             rows = _static_rows(beside.static, fold, protocol, tr)
-            fit, _ = fit_unique(problem, fold, confound, protocol, rows)
-            found.predictions.setdefault("static", []).append(project(fit.test_predictions, confound.bases))
+            fit, _, left = fit_unique(problem, fold, confound, protocol, rows)
+            # A correlation has no scale: what ridge leaves of static vectors themselves, a thousandth of their size,
+            # would score like the whole (measured: .83).
+            alive = left >= protocol.diagnostics.least_residual_share
+            predictions = project(fit.test_predictions, confound.bases) * np.float32(alive)
+            found.predictions.setdefault("static", []).append(predictions)
         if f == 0:
             found.effective_rank = effective_rank(_undelayed_rows(own, fold, protocol, tr))
             found.shuffled = _shuffled_minus_held_out(problem, fold, protocol)
@@ -211,7 +215,7 @@ def _predict(
     """Projected unique predictions of each fold, confounds and all fitted to the cohort's training segments alone."""
     confounds = fit_confounds(stories, cohort, protocol, device, floor=False)
     for fold, confound in zip(cohort.folds, confounds, strict=True):
-        fit, _ = fit_unique(design.problem(fold.train, fold.test, device=device), fold, confound, protocol)
+        fit, _, _ = fit_unique(design.problem(fold.train, fold.test, device=device), fold, confound, protocol)
         yield project(fit.test_predictions, confound.bases)
 
 

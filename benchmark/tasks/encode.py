@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -169,7 +170,7 @@ def encode(
             design = segmented({name: features[name][layer] for name in used}, protocol, tr)
             problem = design.problem(fold.train, fold.test, device=device)
             raw = _fit(problem, fold, protocol)
-            unique, sd_ratio = fit_unique(problem, fold, confound, protocol)
+            unique, sd_ratio, _ = fit_unique(problem, fold, confound, protocol)
             projected = project(unique.test_predictions, confound.bases)
             best["raw"].offer(layer, raw, raw.test_predictions)
             best["unique"].offer(layer, unique, projected)
@@ -197,23 +198,34 @@ def _fit(problem: Problem, fold: PreparedFold, protocol: Protocol) -> RidgeFit:
     )
 
 
+class UniqueFit(NamedTuple):
+    """A fit of residuals, their test over training SD (F6), and the share of the design's power that they are."""
+
+    fit: RidgeFit
+    sd_ratio: float
+    residual_share: float
+
+
 def fit_unique(
     problem: Problem,
     fold: PreparedFold,
     confound: ConfoundFold,
     protocol: Protocol,
     beside: tuple[FloatArray, FloatArray] | None = None,
-) -> tuple[RidgeFit, float]:
-    """Fit what a design holds beyond the confounds, and the SD ratio of its residuals (statistics.md 2.3).
+) -> UniqueFit:
+    """Fit what a design holds beyond the confounds (statistics.md 2.3).
 
     ``beside`` are training and test rows of another space (static vectors) that is taken out together with the
     confounds. The predictions are not projected yet, see :func:`project`.
     """
-    rows = (confound.train, confound.test)
+    rows, lambdas = (confound.train, confound.test), protocol.confounds.relative_lambdas
     if beside is not None:
         rows = (np.concatenate([rows[0], beside[0]], axis=1), np.concatenate([rows[1], beside[1]], axis=1))
-    residual = residualise(problem, *rows, fold.inner_folds, protocol.confounds.relative_lambdas)
-    return _fit(residual.problem, fold, protocol), residual.sd_ratio
+        lambdas = (protocol.diagnostics.static_lambda,)
+    residual = residualise(problem, *rows, fold.inner_folds, lambdas)
+    power = problem.mean_row_power
+    share = residual.problem.mean_row_power / power if power > 0 else 0.0
+    return UniqueFit(_fit(residual.problem, fold, protocol), residual.sd_ratio, share)
 
 
 def project(predictions: Float32Array, bases: tuple[FloatArray, ...]) -> Float32Array:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from voxelboard.benchmark.encoding.filters import high_pass
 from voxelboard.benchmark.protocol import Protocol
 from voxelboard.benchmark.statistics.fdr import discover
 from voxelboard.benchmark.statistics.permutation import (
@@ -68,8 +69,14 @@ def significance(
     if len(responses) < 4 * policy.permutation_block_trs:
         return None
     segments = np.repeat(np.arange(len(test.segments)), [run.shape[1] for run in test.segments])
+    # The projector holds derivatives of filtered confounds, which are not filtered themselves: what little drift they
+    # leave in a prediction counts for nothing against filtered responses, but would against permuted ones.
+    filtered, pooled = (
+        np.concatenate([high_pass(part, tr, protocol.design.high_pass_s) for part in test.split(rows)])
+        for rows in (by_voxel(folds), by_roi(folds, test.rois))
+    )
     voxels = block_permutation_test(
-        by_voxel(folds),
+        filtered,
         responses,
         tr=tr,
         n_draws=policy.n_permutations,
@@ -81,7 +88,6 @@ def significance(
     draws = draw_block_permutations(
         len(responses), policy.n_permutations, seed=protocol.seed, block_trs=policy.permutation_block_trs
     )
-    pooled = by_roi(folds, test.rois)
     null = np.empty((draws.n_draws, len(test.scored)))
     for i, roi in enumerate(test.scored):
         here = test.rois == roi

@@ -67,7 +67,7 @@ def make_world(kind: CeilingKind = "repeats", seed: int = 0, noise: float = 1.0,
     return ListenerWorld(stories, runs, features, truth, Split(((segments[:-1], segments[-1:]),)), kind)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def world() -> Callable[..., ListenerWorld]:
     """Builds a :class:`ListenerWorld`."""
     return make_world
