@@ -2,14 +2,18 @@
 """What a board is: tables of rows whose every score has an interval, or says why it is missing."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
 
 from voxelboard.benchmark.records import ModelStamp, Record
 from voxelboard.benchmark.statistics.intervals import Interval
 from voxelboard.benchmark.statistics.ranking import Badge
+from voxelboard.benchmark.statistics.scores import FloatArray
 from voxelboard.leaderboard.charts.layers import LayerLine
+from voxelboard.leaderboard.voxels import Density, SurfaceMap
 
 Kind = Literal["real", "simulated"]
 RulerKind = Literal["floor", "static", "ceiling", "other"]
@@ -119,6 +123,10 @@ class SubjectScore:
     path: Path
     record: Record
     sums: tuple[RoiSums, ...]
+    rois: tuple[str, ...] = ()
+    """Regions that enter, in the order of ``influence``."""
+    influence: FloatArray = field(default_factory=lambda: np.zeros((0, 0)), compare=False, repr=False)
+    """(n_blocks, n_rois) influence values of the headline; the mean over both axes is the headline."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +192,10 @@ class Row:
     overview: Profile | None
     """Mean over ROIs, for the sparkline."""
     histogram: Histogram | None
+    against_ceiling: Density | None = field(compare=False, repr=False)
+    """Voxels by ceiling (x) and r beyond confounds (y)."""
+    maps: Mapping[str, SurfaceMap] = field(compare=False, repr=False)
+    """Mean over subjects on a shared surface, where the data set has one."""
     exposure: str
     verification: str
     failures: tuple[tuple[str, str], ...]

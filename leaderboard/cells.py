@@ -23,6 +23,7 @@ from voxelboard.benchmark.statistics.scores import (
     noise_corrected,
 )
 from voxelboard.leaderboard.board import RoiSums
+from voxelboard.leaderboard.voxels import Density, SurfaceMap, density, surface_maps
 
 # 0.02 wide: 40 bins over the r that voxels reach
 HISTOGRAM_EDGES = tuple(round(-1 + 0.02 * index, 2) for index in range(101))
@@ -43,6 +44,8 @@ class StoredCell:
     n_voxels : (n_rois,) voxels of each ROI.
     voxels : row -> (n_bins,) voxels by correlation.
     ceilings : sum and number of the voxel ceilings that are above 0.
+    against_ceiling : voxels by ceiling and r beyond confounds; None without ceilings.
+    maps : by name, on a shared surface; empty without one.
     null : (n_draws, n_rois) numerators of the headline under permuted blocks, or None. The draws are the same for all cells
         of a data set.
     """
@@ -55,6 +58,8 @@ class StoredCell:
     n_voxels: FloatArray
     voxels: Mapping[str, NDArray[np.int64]]
     ceilings: tuple[float, int]
+    against_ceiling: Density | None
+    maps: Mapping[str, SurfaceMap]
     null: FloatArray | None = None
 
     @property
@@ -73,7 +78,7 @@ class Cell:
     block_segment : (n_blocks,) test segment of each inference block.
     influence : row -> (n_blocks, n_rois) influence values of that row's score; the mean over both axes is the score.
     sums : totals of the headline row, of all ROIs.
-    voxels, ceilings : as in :class:`StoredCell`.
+    voxels, ceilings, against_ceiling, maps : as in :class:`StoredCell`.
     null : (n_draws,) headline under permuted blocks, or None.
     """
 
@@ -86,6 +91,8 @@ class Cell:
     sums: tuple[RoiSums, ...]
     voxels: Mapping[str, NDArray[np.int64]]
     ceilings: tuple[float, int]
+    against_ceiling: Density | None
+    maps: Mapping[str, SurfaceMap]
     null: FloatArray | None = None
 
     def macro(self, row: str) -> FloatArray:
@@ -145,6 +152,8 @@ def read_cell(path: Path, record: Record) -> StoredCell:
             if f"voxel_r__{row}" in arrays
         },
         ceilings=(float(above.sum()), len(above)),
+        against_ceiling=_against_ceiling(arrays),
+        maps=surface_maps(path, arrays, record.model.n_layers),
         null=_null(path, arrays, len(names)),
     )
     _check_headline(cell)
@@ -191,8 +200,16 @@ def score_cell(cell: StoredCell, scored: BoolArray, pooled: BoolArray, power: Fl
         sums=_sums(cell.names, tables["unique"], scored, pooled),
         voxels=cell.voxels,
         ceilings=cell.ceilings,
+        against_ceiling=cell.against_ceiling,
+        maps=cell.maps,
         null=_null_scores(cell.null, tables["unique"], scored),
     )
+
+
+def _against_ceiling(arrays: Mapping[str, NDArray[Any]]) -> Density | None:
+    if "voxel_ceiling" not in arrays or "voxel_r__unique" not in arrays:
+        return None
+    return density(arrays["voxel_ceiling"], arrays["voxel_r__unique"])
 
 
 def _null(path: Path, arrays: Mapping[str, NDArray[Any]], n_rois: int) -> FloatArray | None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole board as JSON and CSV."""
+"""The whole board as JSON, CSV and parquet."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ from typing import Any
 from voxelboard.benchmark.statistics.intervals import Interval
 from voxelboard.leaderboard.board import Board, Entry, Missing, Row, Score, Table
 from voxelboard.leaderboard.rows import COLUMNS
-from voxelboard.leaderboard.text import csv_cell
+from voxelboard.leaderboard.text import csv_cell, plain
 
 SCHEMA_VERSION = 1
 _METRICS = ("normalised", "raw_r", "floor", "floor_r", "joint_r", "twin", *COLUMNS)
@@ -27,6 +27,13 @@ _COLUMN = (
 )
 _MODEL = ("row", "submission", "display_name", "revision", "weights", "seed", "loader", "n_parameters")
 _SCORE = ("rank_low", "rank_high", "score", "score_low", "score_high", "score_se", "unit")
+_TEXTS, _INTEGERS, _NUMBERS = "text", "integer", "number"
+_INTEGER_COLUMNS = ("task_version", "seed", "n_parameters", "n_subjects", "rank_low", "rank_high")
+_TEXT_COLUMNS = (
+    *(name for name in _COLUMN if name != "task_version"),
+    *("state", "detail", "row", "submission", "display_name", "revision", "weights", "loader"),
+    *("exposure", "verification", "unit"),
+)
 _HEADER = (*_COLUMN, "state", "detail", *_MODEL, "exposure", "verification", "n_subjects", *_SCORE)
 
 
@@ -50,6 +57,34 @@ def board_csv(board: Board) -> str:
         for row in table.rows:
             writer.writerow([csv_cell(value) for value in _line(table, row)])
     return stream.getvalue()
+
+
+def board_parquet(board: Board) -> bytes:
+    """The lines of :func:`board_csv` with types of their own: missing numbers are null, not empty text."""
+    # pyarrow comes with the Hugging Face library datasets; imported here because it takes .1 s and nothing else needs it
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    names = [*_HEADER, *(f"{name}{end}" for name in _METRICS for end in ("", "_low", "_high")), "ceiling_r"]
+    lines = [_line(table, row) for table in board.tables for row in table.rows]
+    columns = {}
+    for index, name in enumerate(names):
+        values = [line[index] for line in lines]
+        kind = _INTEGERS if name in _INTEGER_COLUMNS else (_TEXTS if name in _TEXT_COLUMNS else _NUMBERS)
+        columns[name] = _arrow(values, kind)
+    sink = pa.BufferOutputStream()
+    parquet.write_table(pa.table(columns), sink, compression="zstd")
+    written: bytes = sink.getvalue().to_pybytes()
+    return written
+
+
+def _arrow(values: list[Any], kind: str) -> Any:
+    import pyarrow as pa
+
+    if kind == _TEXTS:
+        return pa.array([plain(value, 500) for value in values], pa.string())
+    known = [None if value == "" else value for value in values]
+    return pa.array(known, pa.int64() if kind == _INTEGERS else pa.float64())
 
 
 def _line(table: Table, row: Row) -> list[Any]:

@@ -33,6 +33,7 @@ from voxelboard.leaderboard.pooling import (
     pool_histogram,
     pool_profiles,
 )
+from voxelboard.leaderboard.voxels import add_densities, mean_maps
 
 TWIN = "own untrained twin"
 _RULERS: dict[str, RulerKind] = {
@@ -144,6 +145,8 @@ def build_row(
         profiles=profiles,
         overview=overview_profile(profiles),
         histogram=pool_histogram(cells),
+        against_ceiling=add_densities([cell.against_ceiling for cell in cells]),
+        maps=mean_maps([cell.maps for cell in cells]),
         exposure=exposure(candidate.model.metadata, column.task),
         verification=_verification([cell.record for cell in cells]),
         failures=_failures(candidate, subjects),
@@ -179,6 +182,8 @@ def not_run_row(row: Row) -> Row:
         profiles=(),
         overview=None,
         histogram=None,
+        against_ceiling=None,
+        maps={},
         exposure=row.exposure,
         verification="",
         failures=(),
@@ -247,7 +252,9 @@ def _badges(candidate: Candidate, subjects: Sequence[str], baselines: Sequence[C
 def _subject(cell: Cell) -> SubjectScore:
     # not the record's own headline: that follows the subject's own gate, the board the column's
     headline = single_subject_interval(cell.macro("unique"), confidence=cell.policy.confidence)
-    return SubjectScore(cell.record.subject, headline, cell.path, cell.record, cell.sums)
+    return SubjectScore(
+        cell.record.subject, headline, cell.path, cell.record, cell.sums, cell.rois, cell.influence["unique"]
+    )
 
 
 def _roi_scores(cells: Sequence[Cell]) -> tuple[RoiScore, ...]:

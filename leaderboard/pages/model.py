@@ -27,8 +27,8 @@ from voxelboard.leaderboard.charts import (
 from voxelboard.leaderboard.charts.distributions import Dot
 from voxelboard.leaderboard.charts.intervals import BAR_WIDTH
 from voxelboard.leaderboard.charts.layers import profile_limits
-from voxelboard.leaderboard.index_page import (
-    display_name,
+from voxelboard.leaderboard.pages.facts import display_name
+from voxelboard.leaderboard.pages.table import (
     name_subjects,
     protocol_lines,
     state_text,
@@ -95,7 +95,7 @@ def _page(row: Row) -> dict[str, Any]:
     if model.weights == "random":
         facts.append(f"random weights, seed {model.seed}")
     return {
-        "name": display_name(row),
+        "name": display_name(row.model, row.entry),
         "submission": plain(row.entry.submission),
         "facts": [plain(fact) for fact in facts],
         "citation": "\n".join(plain(text, 300) for text in citation.splitlines()[:40]),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the index page shows, as plain values for its template."""
+"""One table of the board, as plain values for its template."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from voxelboard.benchmark.statistics.intervals import Interval
-from voxelboard.leaderboard.board import Board, Entry, GateCount, Missing, Profile, Row, Table
+from voxelboard.leaderboard.board import Entry, GateCount, Missing, Profile, Row, Table
 from voxelboard.leaderboard.charts import (
     Axis,
     Marker,
@@ -19,6 +19,7 @@ from voxelboard.leaderboard.charts import (
 )
 from voxelboard.leaderboard.charts.intervals import BAR_WIDTH
 from voxelboard.leaderboard.charts.svg import element, figure, line
+from voxelboard.leaderboard.pages.facts import display_name, measured_on, row_facts
 from voxelboard.leaderboard.rows import TWIN
 from voxelboard.leaderboard.text import number, plain
 
@@ -38,17 +39,6 @@ _RULERS = {
 _FEW_SUBJECTS = 5
 
 
-def index_context(board: Board, pages: Mapping[Entry, str]) -> dict[str, Any]:
-    """Values for ``index.html.j2``; ``pages`` gives the address of each entry's own page."""
-    return {
-        "lead": _lead(board),
-        "tables": [table_view(table, pages, f"board-{index}") for index, table in enumerate(board.tables, start=1)],
-        "lost": board.lost,
-        "corrected": any(table.column.ceiling_kind != "none" for table in board.tables),
-        "protocols": protocol_lines(board.tables),
-    }
-
-
 def table_view(table: Table, pages: Mapping[Entry, str], name: str) -> dict[str, Any]:
     """One table with its shared axis."""
     axis, markers = table_axis(table), table_markers(table)
@@ -59,15 +49,16 @@ def table_view(table: Table, pages: Mapping[Entry, str], name: str) -> dict[str,
         "id": name,
         "table": table,
         "heading": plain(table.column.label),
-        "summary": _summary(table),
+        "summary": table_summary(table),
         "caption": f"Ranked: {n_ranked}. Not ranked: {n_unranked}. Rulers: {len(table.rulers)}. Brackets and ± are 95 % "
         "intervals. A dash is a missing number, never a 0.",
-        "facts": _facts(table),
+        "facts": table_facts(table),
         "axis": axis_header(axis, markers, label),
         "unit_label": f"beyond confounds, {label}",
         "ranked": rows[:n_ranked],
         "unranked": rows[n_ranked : n_ranked + n_unranked],
         "rulers": rows[n_ranked + n_unranked :],
+        "data": [view["data"] for view in rows],
         "key": _key(table),
     }
 
@@ -95,18 +86,15 @@ def protocol_lines(tables: Sequence[Table]) -> list[str]:
     return [f"Protocol {plain(name)}, SHA-256 {plain(digest, 64)}" for name, digest in sorted(protocols)]
 
 
-def display_name(row: Row) -> str:
-    """The name that a row is shown with."""
-    return plain(row.model.display_name, 80) or plain(row.entry.submission, 80)
-
-
 def _row_view(
     row: Row, table: Table, axis: Axis, markers: Sequence[Marker], pages: Mapping[Entry, str], place: int
 ) -> dict[str, Any]:
-    name = display_name(row)
+    name = display_name(row.model, row.entry)
     overview = row.overview
-    texts = [name, row.entry.submission, row.model.loader, row.entry.revision[:12], row.exposure, row.verification]
-    texts += [row.state.name, str(row.model.metadata.get("family", ""))]
+    day = measured_on(row.cells)
+    facts = row_facts(
+        row.model, row.entry, exposure=row.exposure, verification=row.verification, state=row.state.name, day=day
+    )
     return {
         "row": row,
         "place": place,
@@ -115,7 +103,8 @@ def _row_view(
         "href": pages[row.entry],
         "state": state_text(row),
         "alarm": any(record.checks.alarms for _, record in row.cells),
-        "search": " ".join(plain(text, 80) for text in texts).lower(),
+        "data": facts,
+        "day": day,
         "revision": plain(row.entry.revision[:8]),
         "rank_value": row.rank.low if row.rank else "",
         "rail": rank_rail(row.rank.low, row.rank.high, len(table.ranked)) if row.rank else "",
@@ -151,21 +140,7 @@ def state_text(row: Row) -> str:
     return plain(row.state.detail, 140) or row.state.name
 
 
-def _lead(board: Board) -> str:
-    n_models = len({row.entry for table in board.tables for row in table.ranked})
-    where = "a simulated brain whose truth is known" if board.kind == "simulated" else "recorded human brains"
-    beyond = f"predict {where} beyond what word rate, length and position explain"
-    if n_models == 0:
-        return f"No model is ranked yet. Models are ranked by how well their internal states {beyond}."
-    if n_models == 1:
-        return f"One model, scored by how well its internal states {beyond}. Every score has its uncertainty."
-    return (
-        f"{n_models} models, ranked by how well their internal states {beyond}. Every score has its uncertainty; ranks "
-        "that the data cannot tell apart are shown as such."
-    )
-
-
-def _summary(table: Table) -> str:
+def table_summary(table: Table) -> str:
     if not table.scored:
         return "A replication protocol, for comparison with published numbers: its scores are shown and never ranked."
     n = len(table.ranked)
@@ -186,7 +161,7 @@ def _summary(table: Table) -> str:
     return "; ".join(parts) + "."
 
 
-def _facts(table: Table) -> list[tuple[str, str, str]]:
+def table_facts(table: Table) -> list[tuple[str, str, str]]:
     resolvable = table.smallest_resolvable
     ranked = table.smallest_resolvable_ranked
     n_subjects = len(table.subjects)

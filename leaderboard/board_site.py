@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All pages and files of one board."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+from voxelboard.benchmark.records import Record, revision_folder, slug
+from voxelboard.leaderboard.board import Board, Entry, Row, Table
+from voxelboard.leaderboard.board_schema import board_schema
+from voxelboard.leaderboard.export import board_csv, board_json, board_parquet
+from voxelboard.leaderboard.feed import atom_feed, entry_badge, sitemap
+from voxelboard.leaderboard.overall import Overview, overviews
+from voxelboard.leaderboard.pages.compare import compare_context
+from voxelboard.leaderboard.pages.index import index_context, table_script
+from voxelboard.leaderboard.pages.model import RecordLink, model_context, relative_address
+from voxelboard.leaderboard.pages.protocol import protocol_context
+from voxelboard.leaderboard.pages.queue import queue_context
+from voxelboard.leaderboard.pages.release import diff_context, releases_context
+from voxelboard.leaderboard.pages.submit import submit_context
+from voxelboard.leaderboard.pages.task import task_context
+from voxelboard.leaderboard.queue_state import QueueSnapshot
+from voxelboard.leaderboard.releases import Release
+from voxelboard.leaderboard.shipped import overview_data, table_data
+from voxelboard.leaderboard.templating import SiteWriter, script, script_json, script_name, write_text
+from voxelboard.leaderboard.text import short_hash
+from voxelboard.leaderboard.visibility import published
+
+K = TypeVar("K")
+# A file name may have 255 bytes; leave room for the revision and the ending.
+_MAX_NAME = 80
+
+
+@dataclass(frozen=True)
+class BoardSite:
+    """One board on its way to a folder.
+
+    Attributes
+    ----------
+    source : folder of the records.
+    place : where the board lies in its site, ``""`` or ``real/``.
+    """
+
+    board: Board
+    source: Path
+    writer: SiteWriter
+    site_url: str | None
+    place: str
+
+    @cached_property
+    def pages(self) -> dict[Entry, str]:
+        """Address of each entry's page."""
+        return page_names(self.board)
+
+    @cached_property
+    def tables(self) -> dict[int, str]:
+        """Address of each table's page, by ``id`` of the table."""
+        names = table_names(self.board)
+        return {id(table): name for table, name in zip(self.board.tables, names, strict=True)}
+
+    @cached_property
+    def overviews(self) -> tuple[Overview, ...]:
+        """The tables of each track side by side."""
+        return overviews(self.board)
+
+    def write(self, queue: QueueSnapshot | None, releases: Sequence[Release], releases_at: str) -> None:
+        """Write everything; ``releases_at`` leads from the board to the folder of releases."""
+        self._data()
+        writer, page = self.writer, {"page_class": "page"}
+        writer.page("index.html", "index.html.j2", **index_context(self.board, self.overviews, self.pages, self.tables))
+        self._tables()
+        self._models()
+        writer.page("compare.html", "compare.html.j2", **page, **compare_context(self.board, self.pages, self.tables))
+        writer.page("protocol.html", "protocol.html.j2", **page, **protocol_context(self.board))
+        writer.page("submit.html", "submit.html.j2", **page, **submit_context())
+        writer.page("queue.html", "queue.html.j2", **page, **queue_context(self.board, self.pages, queue))
+        current = self._board_json
+        writer.page("releases.html", "releases.html.j2", **page, **releases_context(releases, releases_at, self.board.kind))
+        writer.page("diff.html", "diff.html.j2", **page, **diff_context(releases, current, self.board.kind))
+        url = f"{self.site_url.rstrip('/')}/{self.place}" if self.site_url else None
+        writer.text("feed.xml", atom_feed(self.board, self.pages, url))
+        if url:
+            writer.text("sitemap.xml", sitemap(writer.pages, url))
+
+    @cached_property
+    def _board_json(self) -> str:
+        return board_json(self.board, self.pages)
+
+    def _data(self) -> None:
+        writer = self.writer
+        writer.text(script_name(), script())
+        writer.text("data/board.json", self._board_json)
+        writer.text("data/board.csv", board_csv(self.board))
+        writer.text("data/board.schema.json", board_schema())
+        (writer.folder / "data" / "board.parquet").write_bytes(board_parquet(self.board))
+        for index, overview in enumerate(self.overviews, start=1):
+            if len(overview.columns) > 1:
+                name = f"data/overview-{index}.js"
+                writer.data(name, name, script_json(overview_data(overview, self.pages)))
+
+    def _tables(self) -> None:
+        for table in self.board.tables:
+            name = self.tables[id(table)]
+            data, address = table_data(table, self.pages), table_script(name)
+            if data is not None:
+                self.writer.data(address, address, script_json(data))
+            context = task_context(table, self.pages, None if data is None else address)
+            self.writer.page(name, "task.html.j2", **context)
+
+    def _models(self) -> None:
+        for entry, rows in rows_by_entry(self.board).items():
+            address = self.pages[entry]
+            page = self.writer.folder / address
+            context = model_context(rows, _record_copier(self.writer.folder, page, self.source))
+            badge = badge_name(address)
+            self.writer.text(badge, entry_badge(rows))
+            self.writer.page(address, "model.html.j2", page_class="page", badge=badge, **context)
+
+
+def page_names(board: Board) -> dict[Entry, str]:
+    """The address of each entry's page from the index: ``models/org__name--revision.html``, unique in any file system."""
+    stems = {}
+    for table in board.tables:
+        for row in table.rows:
+            entry = row.entry
+            stems[entry] = f"{slug(entry.submission)}--{revision_folder(entry.revision, entry.weights, entry.seed)}"
+    return {entry: f"models/{stem}.html" for entry, stem in _unique(stems).items()}
+
+
+def table_names(board: Board) -> list[str]:
+    """The address of each table's page: ``tasks/narrative--lebel2023-pcs.html``, unique in any file system."""
+    stems = {}
+    for index, table in enumerate(board.tables):
+        column = table.column
+        track = "" if column.track == "fixed" else f"-{column.track}"
+        stems[index] = f"{slug(column.task)}--{slug(column.dataset)}{slug(track) if track else ''}"
+    unique = _unique(stems, [repr(table.column) for table in board.tables])
+    return [f"tasks/{stem}.html" for stem in unique.values()]
+
+
+def badge_name(page: str) -> str:
+    """Address of the badge of an entry from the address of its page."""
+    return page.replace("models/", "badges/", 1).removesuffix(".html") + ".svg"
+
+
+def rows_by_entry(board: Board) -> dict[Entry, list[tuple[Table, Row]]]:
+    """All columns of each entry, those with records first."""
+    found: dict[Entry, list[tuple[Table, Row]]] = {}
+    for table in board.tables:
+        for row in table.rows:
+            found.setdefault(row.entry, []).append((table, row))
+    return {entry: sorted(rows, key=lambda item: not item[1].cells) for entry, rows in found.items()}
+
+
+def _unique(stems: Mapping[K, str], texts: Sequence[str] | None = None) -> dict[K, str]:
+    """Names that differ on case-insensitive file systems, and after names were cut short or characters replaced."""
+    folded = Counter(stem.casefold() for stem in stems.values())
+    names = {}
+    for index, (key, stem) in enumerate(stems.items()):
+        if folded[stem.casefold()] > 1 or len(stem) > _MAX_NAME:
+            stem = f"{stem[:_MAX_NAME]}-{short_hash(texts[index] if texts else repr(key))}"
+        names[key] = stem
+    return names
+
+
+def _record_copier(folder: Path, page: Path, source: Path) -> RecordLink:
+    """Copies a record into the site when it is linked for the first time and gives its address from ``page``."""
+
+    def link(path: Path, record: Record) -> str:
+        copy = folder / "data" / "records" / path.resolve().relative_to(source)
+        if not copy.exists():
+            # not the results' canonical JSON, whose sorted keys take Python's slow encoder: half of the time of a site
+            write_text(copy, published(record).model_dump_json(indent=2) + "\n")
+        return relative_address(copy, page)
+
+    return link

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a row can be filtered and grouped by, for people (in its cells) and for the script (as JSON)."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from voxelboard.benchmark.records import ModelStamp, Record
+from voxelboard.leaderboard.board import Entry
+from voxelboard.leaderboard.text import plain, safe_url
+
+_SIZES = ((1e7, "under 10M"), (1e8, "10M to 100M"), (1e9, "100M to 1B"), (1e10, "1B to 10B"), (float("inf"), "over 10B"))
+
+
+def display_name(model: ModelStamp, entry: Entry) -> str:
+    """The name that a row is shown with."""
+    return plain(model.display_name, 80) or plain(entry.submission, 80)
+
+
+def size_bucket(n_parameters: int) -> str:
+    """``100M to 1B``; nothing for rows without parameters."""
+    return next(name for limit, name in _SIZES if n_parameters < limit) if n_parameters else ""
+
+
+def measured_on(cells: Iterable[tuple[Path, Record]]) -> str:
+    """The day of the latest cell, YYYY-MM-DD, or nothing."""
+    days = [record.environment.started_at[:10] for _, record in cells if record.environment is not None]
+    return plain(max(days, default=""), 10)
+
+
+def row_facts(model: ModelStamp, entry: Entry, *, exposure: str, verification: str, state: str, day: str) -> dict[str, Any]:
+    """The fields that filters know; an empty one is left out."""
+    metadata = model.metadata
+    citation = str(metadata.get("citation") or "")
+    facts: dict[str, Any] = {
+        "name": display_name(model, entry),
+        "submission": plain(entry.submission),
+        "revision": plain(entry.revision[:12]),
+        "weights": model.weights if model.row == "submission" else "",
+        "params": model.n_parameters or None,
+        "size": size_bucket(model.n_parameters),
+        "family": plain(metadata.get("family") or "", 60),
+        "loader": plain(model.loader, 20),
+        "open": plain(metadata.get("openness") or "", 20),
+        "licence": plain(metadata.get("licence") or "", 40),
+        "exposure": exposure,
+        "verified": verification,
+        "state": state,
+        "date": day,
+        "row": model.row if model.row != "submission" else "",
+        "cite": safe_url(citation) or "",
+    }
+    return {key: value for key, value in facts.items() if value not in ("", None)}
