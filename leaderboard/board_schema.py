@@ -10,7 +10,13 @@ _COUNT = {"type": "integer", "minimum": 0}
 
 
 def _object(properties: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": sorted(properties), "additionalProperties": False, **more}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": sorted(properties),
+        "additionalProperties": False,
+        **more,
+    }
 
 
 def _list(items: dict[str, Any]) -> dict[str, Any]:
@@ -57,15 +63,11 @@ _ROW = _object(
         "n_parameters": _COUNT,
         "page": {"type": "string", "description": "Address of the page from the root of the board."},
         "state": _object({"name": {"enum": _STATES}, "detail": _TEXT}),
-        "rank": _maybe(
-            {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 2, "maxItems": 2}
-        ),
+        "rank": _maybe({"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 2, "maxItems": 2}),
         "score": _SCORE,
         "metrics": _map(_SCORE),
         "ceiling": {"anyOf": [_CEILING, _REASON]},
-        "beats": _list(
-            _object({"baseline": _TEXT, "beaten": {"type": "boolean"}, "p": _NUMBER, "difference": _SCORE})
-        ),
+        "beats": _list(_object({"baseline": _TEXT, "beaten": {"type": "boolean"}, "p": _NUMBER, "difference": _SCORE})),
         "subjects": _map(_SCORE),
         "rois": _map(_object({"unique": _SCORE, "raw": _SCORE})),
         "chosen_layers": _map(_list(_COUNT)),

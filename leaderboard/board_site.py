@@ -78,7 +78,9 @@ class BoardSite:
         writer.page("submit.html", "submit.html.j2", **page, **submit_context())
         writer.page("queue.html", "queue.html.j2", **page, **queue_context(self.board, self.pages, queue))
         current = self._board_json
-        writer.page("releases.html", "releases.html.j2", **page, **releases_context(releases, releases_at, self.board.kind))
+        writer.page(
+            "releases.html", "releases.html.j2", **page, **releases_context(releases, releases_at, self.board.kind)
+        )
         writer.page("diff.html", "diff.html.j2", **page, **diff_context(releases, current, self.board.kind))
         url = f"{self.site_url.rstrip('/')}/{self.place}" if self.site_url else None
         writer.text("feed.xml", atom_feed(self.board, self.pages, url))

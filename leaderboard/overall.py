@@ -7,7 +7,7 @@ weight. A model without one of the tasks has no overall score: nothing is impute
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -95,11 +95,9 @@ def _overview(protocol: str, track: str, tables: Sequence[Table]) -> Overview:
         if ranking is None:
             break
         ties = tuple(entrants[j] for j in order if j != i and ranking.low[j] == ranking.low[i])
-        row = rows[entrants[i]]
-        ranked.append(
-            OverviewRow(row.entry, row.model, row.rows, Rank(ranking.low[i], ranking.high[i], ties), row.score, "")
-        )
-    listed = {row.entry for row in ranked}
+        own = rows[entrants[i]]
+        ranked.append(replace(own, rank=Rank(ranking.low[i], ranking.high[i], ties), state=""))
+    listed = {one.entry for one in ranked}
     rest = [rows[entry] for entry in sorted(found) if entry not in listed]
     unranked = sorted((r for r in rest if r.model.row == "submission"), key=lambda r: (-_n_scores(r), r.entry))
     rulers = sorted((r for r in rest if r.model.row == "baseline"), key=lambda r: (-_estimate(r), r.entry))

@@ -96,7 +96,9 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]
             continue
         found += _row_changes(label, earlier, table)
     for table in old.values():
-        found.append(Change(_label(table), "", "", "column gone", f"{len(table['rows'])} rows", "", "no records of it are left"))
+        found.append(
+            Change(_label(table), "", "", "column gone", f"{len(table['rows'])} rows", "", "no records of it are left")
+        )
     return found
 
 
@@ -113,11 +115,16 @@ def _row_changes(label: str, earlier: Mapping[str, Any], table: Mapping[str, Any
         elif new is None and old is not None:
             yield Change(label, name, page, "left", _standing(old), "", "no record of it is public any more")
         elif old is not None and new is not None and _standing(old) != _standing(new):
-            yield Change(label, name, page, _what(old, new), _standing(old), _standing(new), _why(old, new, entered, left))
+            yield Change(
+                label, name, page, _what(old, new), _standing(old), _standing(new), _why(old, new, entered, left)
+            )
 
 
 def _why(
-    old: Mapping[str, Any], new: Mapping[str, Any], entered: Sequence[Mapping[str, Any]], left: Sequence[Mapping[str, Any]]
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    entered: Sequence[Mapping[str, Any]],
+    left: Sequence[Mapping[str, Any]],
 ) -> str:
     if old["state"]["name"] != new["state"]["name"]:
         return _why_state(new, f"was {old['state']['name']}")
@@ -177,7 +184,10 @@ def _kin_key(table: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _other_measurement(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     names = [key for key in sorted(new["column"]) if old["column"].get(key) != new["column"][key]]
-    listed = ", ".join(f"{key.replace('_', ' ')} {plain(old['column'].get(key), 20)} → {plain(new['column'][key], 20)}" for key in names)
+    listed = ", ".join(
+        f"{key.replace('_', ' ')} {plain(old['column'].get(key), 20)} → {plain(new['column'][key], 20)}"
+        for key in names
+    )
     return f"another measurement than before, so its scores cannot be compared: {listed}"
 
 

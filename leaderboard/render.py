@@ -116,7 +116,7 @@ def render_records(
             day = measured_on((path, record) for path, record in public)
             frozen = folder / FOLDER / release
             _write_site(site, frozen, releases, release)
-            boards_at = {b.kind: f"{_place(boards, b)}data/board.json" for b in boards}
+            boards_at = {str(b.kind): f"{_place(boards, b)}data/board.json" for b in boards}
             write_manifest(frozen, release, day, boards_at)
         carry_over(target, folder)
         _write_site(site, folder, read_releases(folder), None)

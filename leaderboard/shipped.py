@@ -91,5 +91,3 @@ def _packed(row: Row | None) -> str | None:
 def _key(entry: Entry) -> str:
     """Text that breaks ties between equal estimates, as in the ranking."""
     return plain(f"{entry.submission} {entry.revision} {entry.weights} {entry.seed}", 300)
-
-

@@ -98,9 +98,10 @@ def script_name() -> str:
 
 @cache
 def script() -> str:
-    """The one script: the parts in ``static/``, in order of their names."""
+    """The one script: the parts in ``static/``, in order of their names, in a scope of their own."""
     parts = sorted((_HERE / "static").glob("*.js"))
-    return "\n".join(part.read_text(encoding="utf-8").strip() for part in parts) + "\n"
+    text = "\n".join(part.read_text(encoding="utf-8").strip() for part in parts)
+    return f'(function () {{\n"use strict";\n{text}\n}})();\n'
 
 
 @cache

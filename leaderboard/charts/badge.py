@@ -20,9 +20,15 @@ def badge(label: str, value: str) -> str:
         [
             element("title", f"{label}: {value}"),
             element("rect", width=width, height=_HEIGHT, rx=3, fill="#1a1f24"),
-            element("path", d=f"M{left:.1f} 0h{right - 3:.1f}a3 3 0 0 1 3 3v14a3 3 0 0 1-3 3h-{right - 3:.1f}z", fill="#0a6a70"),
+            element(
+                "path",
+                d=f"M{left:.1f} 0h{right - 3:.1f}a3 3 0 0 1 3 3v14a3 3 0 0 1-3 3h-{right - 3:.1f}z",
+                fill="#0a6a70",
+            ),
             element("text", label, x=left / 2, y=14, text_anchor="middle", textLength=round(left - 14), **text),
-            element("text", value, x=left + right / 2, y=14, text_anchor="middle", textLength=round(right - 14), **text),
+            element(
+                "text", value, x=left + right / 2, y=14, text_anchor="middle", textLength=round(right - 14), **text
+            ),
         ]
     )
     attributes = {"xmlns": "http://www.w3.org/2000/svg", "role": "img", "aria_label": f"{label}: {value}"}

@@ -67,7 +67,8 @@ def axis_header(axis: Axis, markers: Sequence[Marker], unit: str) -> Markup:
     body += _scale(axis, base + 4)
     described = ", ".join(f"{marker.label} {number(marker.value)}" for marker in markers)
     title = f"axis of the score in {unit}, {tick_text(round(axis.low, 2))} to {tick_text(round(axis.high, 2))}"
-    return figure(BAR_WIDTH, base + 22, title, described, group(body), "bar head")
+    scale = f"{axis.low:.6g} {axis.high:.6g} {axis.start:g} {axis.stop:g}"  # for bars that the script draws
+    return figure(BAR_WIDTH, base + 22, title, described, group(body), "bar head", data_axis=scale)
 
 
 def headline_chart(

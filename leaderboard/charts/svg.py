@@ -29,11 +29,14 @@ def group(parts: Iterable[str | Markup]) -> Markup:
     return Markup("").join(parts)
 
 
-def figure(width: float, height: float, title: str, description: str, body: Markup, class_: str) -> Markup:
+def figure(
+    width: float, height: float, title: str, description: str, body: Markup, class_: str, **attributes: str | None
+) -> Markup:
     """An ``<svg>`` with its text alternative: ``<title>`` is its name, ``<desc>`` what a sighted reader would see."""
     alternative = element("title", title) + (element("desc", description) if description else Markup(""))
     view = f"0 0 {coordinate(width)} {coordinate(height)}"
-    return element("svg", alternative + body, class_=class_, viewBox=view, width=width, height=height, role="img")
+    size = {"viewBox": view, "width": coordinate(width), "height": coordinate(height)}
+    return element("svg", alternative + body, class_=class_, role="img", **size, **attributes)
 
 
 def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:

@@ -60,6 +60,8 @@ def _matrix(table: Table) -> Markup:
             value = element("b", text) if sure else Markup("") + text
             cells.append(element("td", value, class_="yes" if sure else "tie", title=title))
         lines.append(element("tr", Markup("").join(cells)))
-    caption = element("caption", "Row minus column; bold where the paired test, corrected over these pairs, tells them apart")
+    caption = element(
+        "caption", "Row minus column; bold where the paired test, corrected over these pairs, tells them apart"
+    )
     body = caption + element("thead", element("tr", head)) + element("tbody", Markup("").join(lines))
     return element("table", body, class_="matrix")

@@ -9,7 +9,13 @@ from voxelboard.benchmark.records import ModelStamp, Record
 from voxelboard.leaderboard.board import Entry
 from voxelboard.leaderboard.text import plain, safe_url
 
-_SIZES = ((1e7, "under 10M"), (1e8, "10M to 100M"), (1e9, "100M to 1B"), (1e10, "1B to 10B"), (float("inf"), "over 10B"))
+_SIZES = (
+    (1e7, "under 10M"),
+    (1e8, "10M to 100M"),
+    (1e9, "100M to 1B"),
+    (1e10, "1B to 10B"),
+    (float("inf"), "over 10B"),
+)
 
 
 def display_name(model: ModelStamp, entry: Entry) -> str:
@@ -28,7 +34,9 @@ def measured_on(cells: Iterable[tuple[Path, Record]]) -> str:
     return plain(max(days, default=""), 10)
 
 
-def row_facts(model: ModelStamp, entry: Entry, *, exposure: str, verification: str, state: str, day: str) -> dict[str, Any]:
+def row_facts(
+    model: ModelStamp, entry: Entry, *, exposure: str, verification: str, state: str, day: str
+) -> dict[str, Any]:
     """The fields that filters know; an empty one is left out."""
     metadata = model.metadata
     citation = str(metadata.get("citation") or "")

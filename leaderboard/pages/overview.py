@@ -115,9 +115,7 @@ def _row(
         "verification": verification,
         "day": day,
         "openness": plain(row.model.metadata.get("openness") or "", 20),
-        "data": row_facts(
-            row.model, row.entry, exposure=exposure, verification=verification, state=state, day=day
-        ),
+        "data": row_facts(row.model, row.entry, exposure=exposure, verification=verification, state=state, day=day),
     }
 
 
@@ -127,7 +125,15 @@ def _cell(row: Row | None, top: float) -> dict[str, Any]:
         state = "not run" if row is None else row.state.name
         why = "not run" if row is None else plain(row.state.detail or row.state.name, 160)
         symbol = _SYMBOLS.get(state, "–")
-        return {"known": False, "state": state.replace(" ", "-"), "symbol": symbol, "title": why, "v": "", "r": "", "w": ""}
+        return {
+            "known": False,
+            "state": state.replace(" ", "-"),
+            "symbol": symbol,
+            "title": why,
+            "v": "",
+            "r": "",
+            "w": "",
+        }
     score = row.headline
     heat = round(N_HEAT * min(max(score.estimate / top, 0.0), 1.0)) if top > 0 else 0
     raw, raw_r = row.metrics["normalised"], row.metrics["raw_r"]

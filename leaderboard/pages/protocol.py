@@ -101,7 +101,7 @@ def _comments(kind: type) -> dict[str, str]:
     reasons = {}
     for name in getattr(kind, "__annotations__", {}):
         place = next((n for n, line in enumerate(lines, start=1) if line.strip().startswith(f"{name}:")), 0)
-        above = []
+        above: list[str] = []
         number = place - 1
         while number in comments and number not in code:
             above.insert(0, comments[number])

@@ -45,8 +45,10 @@ def queue_context(board: Board, pages: Mapping[Entry, str], queue: QueueSnapshot
 
 
 def _counts(queue: QueueSnapshot | None) -> list[tuple[str, str, str]]:
-    counted = Counter(one.state for one in queue.requests) if queue else Counter()
-    return [(state, str(counted[state]), "") for state in _ORDER] if queue else []
+    if queue is None:
+        return []
+    counted = Counter(str(one.state) for one in queue.requests)
+    return [(state, str(counted[state]), "") for state in _ORDER]
 
 
 def _requests(queue: QueueSnapshot | None) -> list[dict[str, Any]]:

@@ -12,8 +12,8 @@ import pytest
 
 from voxelboard.leaderboard.aggregate import aggregate
 from voxelboard.leaderboard.board import Board
+from voxelboard.leaderboard.board_site import page_names
 from voxelboard.leaderboard.export import board_csv, board_json
-from voxelboard.leaderboard.render import page_names
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ import pytest
 
 from voxelboard.benchmark.records import Checks, read_record, read_statistics, record_path, write_record
 from voxelboard.leaderboard.aggregate import aggregate
-from voxelboard.leaderboard.render import page_names, render
+from voxelboard.leaderboard.board_site import page_names
+from voxelboard.leaderboard.render import render
 
 VOID = {"meta", "input", "br", "link", "img", "hr"}
 EVIL = '"><script>alert(1)</script><img src=x onerror=alert(2)>\u202e{{ 7*7 }}'

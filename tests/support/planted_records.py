@@ -98,7 +98,14 @@ class Plant:
         return self.submission(f"voxelboard/{name}", unique, twin=None, changes=RULER, **more)
 
     def failure(
-        self, name: str, subject: str, kind: ErrorClass, message: str, *, before_data: bool = False, stamp: dict[str, Any] | None = None
+        self,
+        name: str,
+        subject: str,
+        kind: ErrorClass,
+        message: str,
+        *,
+        before_data: bool = False,
+        stamp: dict[str, Any] | None = None,
     ) -> Path:
         """Write the record of a cell that failed."""
         record = Record(
@@ -327,7 +334,7 @@ HOSTILE = (
     '"><script>window.pwned=1</script><img src=x onerror="window.pwned=2">',
     "javascript:window.pwned=3",
     "evil\u202e\u2066txt.exe\u0007\x00",
-    "=HYPERLINK(\"https://example.org\",\"x\")",
+    '=HYPERLINK("https://example.org","x")',
     "{{ 7*7 }}{% raw %}${window.pwned=4}</script><!--",
     "x" * 10_000,
 )
@@ -350,7 +357,9 @@ def plant_showcase(results: Path) -> None:
     )
     gains = {"narrative": 1.0, "drama": 0.8, "captions": 1.3, "ablation": 0.5}
     for task in TASKS:
-        plant = Plant(results, dataset=f"simulated-{task}", task=task, n_layers=13, surface=task in ("narrative", "drama"))
+        plant = Plant(
+            results, dataset=f"simulated-{task}", task=task, n_layers=13, surface=task in ("narrative", "drama")
+        )
         gain = gains[task]
         for index, (name, label, score, size, metadata) in enumerate(families):
             exposed = {"acme/quill-7b": "likely", "south/delta-13b": "unknown"}.get(name, "none")

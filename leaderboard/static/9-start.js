@@ -1,0 +1,11 @@
+// Everything starts here; without this script the pages are whole, only not interactive.
+function start() {
+  var boards = all("[data-board]").map(function (box, index) { return new Board(box, index); });
+  boards.forEach(function (board) { board.start(); });
+  if (boards.length) startTray(boards);
+  startCompare();
+  startBrains();
+  document.documentElement.setAttribute("data-ready", "");
+}
+window.voxelboardTests = { rankOverall: rankOverall, decompose: decompose, tTwoSided: tTwoSided, tQuantile: tQuantile, holm: holm, pairedDifference: pairedDifference, parseFilter: parseFilter, csvCell: csvCell, latex: latex };
+if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start); else start();
