@@ -296,8 +296,8 @@ def _with_not_run(table: Table, tables: Iterable[Table]) -> Table:
     missing: dict[Entry, Row] = {}
     for other in tables:
         column = other.column
-        alike = (column.kind, column.protocol_hash, column.track)
-        if alike == (table.column.kind, table.column.protocol_hash, table.column.track):
+        alike = (column.kind, column.protocol, column.track)
+        if alike == (table.column.kind, table.column.protocol, table.column.track):
             for row in other.ranked + other.unranked:
                 if row.entry not in here and row.state.name != "not run":
                     missing.setdefault(row.entry, not_run_row(row))

@@ -143,6 +143,16 @@ class RoiScore:
 
 
 @dataclass(frozen=True)
+class FacetScore:
+    """One part of a column over subjects, such as a level of annotation in one region; ``roi`` None: all that enter."""
+
+    axis: str
+    value: str
+    roi: str | None
+    scores: Mapping[str, Score]
+
+
+@dataclass(frozen=True)
 class Profile:
     """One ROI over layers, mean over subjects. ``chosen`` holds the layer of every subject and fold."""
 
@@ -191,6 +201,7 @@ class Row:
     profiles: tuple[Profile, ...]
     overview: Profile | None
     """Mean over ROIs, for the sparkline."""
+    facets: tuple[FacetScore, ...]
     histogram: Histogram | None
     against_ceiling: Density | None = field(compare=False, repr=False)
     """Voxels by ceiling (x) and r beyond confounds (y)."""

@@ -147,7 +147,7 @@ def _row(
     counted: Sequence[int],
     whole: bool,
 ) -> OverviewRow:
-    score: Score = Missing(_why_unranked(rows, columns, counted))
+    score: Score = Missing(_why_unranked(rows, counted))
     if whole:
         held = [rows[index] for index in counted]
         shares = [columns[index].weight for index in counted]
@@ -156,7 +156,7 @@ def _row(
     return OverviewRow(entry, _model(rows), tuple(rows), None, score, state)
 
 
-def _why_unranked(rows: Sequence[Row | None], columns: Sequence[OverviewColumn], counted: Sequence[int]) -> str:
+def _why_unranked(rows: Sequence[Row | None], counted: Sequence[int]) -> str:
     if not counted:
         return "no task counts here"
     have = sum(1 for index in counted if is_whole(rows[index]))

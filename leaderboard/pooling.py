@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from scipy import stats as distributions
 
-from voxelboard.benchmark.records import Estimate, LayerProfile
+from voxelboard.benchmark.records import Estimate, Facet, LayerProfile
 from voxelboard.benchmark.statistics.intervals import Interval, default_scope, describe_scope
 from voxelboard.benchmark.statistics.scores import FloatArray
-from voxelboard.leaderboard.board import Ceiling, Histogram, Missing, Profile, Score
+from voxelboard.leaderboard.board import Ceiling, FacetScore, Histogram, Missing, Profile, Score
 from voxelboard.leaderboard.cells import HISTOGRAM_EDGES, Cell
 from voxelboard.leaderboard.charts.layers import LayerLine
 
@@ -69,6 +69,20 @@ def _half_width(values: FloatArray, errors: FloatArray, n_blocks: int) -> tuple[
     se = np.sqrt(total)
     half: FloatArray = distributions.t.ppf(0.975, np.maximum(df, 1.0)) * se
     return half, se, df
+
+
+def pool_facets(listed: Sequence[Sequence[Facet]]) -> tuple[FacetScore, ...]:
+    """Parts over the subjects that have them, in the order of the first subject's; intervals as :func:`pool_estimates`."""
+    found: dict[tuple[str, str, str | None], dict[str, list[Estimate]]] = {}
+    for facets in listed:
+        for facet in facets:
+            scores = found.setdefault((facet.axis, facet.value, facet.roi), {})
+            for name, estimate in facet.scores.items():
+                scores.setdefault(name, []).append(estimate)
+    return tuple(
+        FacetScore(axis, value, roi, {name: pool_estimates(estimates) for name, estimates in scores.items()})
+        for (axis, value, roi), scores in found.items()
+    )
 
 
 def pool_ceilings(estimates: Sequence[Estimate | None], kind: str) -> Ceiling | Missing:

@@ -30,6 +30,7 @@ from voxelboard.leaderboard.pooling import (
     overview_profile,
     pool_ceilings,
     pool_estimates,
+    pool_facets,
     pool_histogram,
     pool_profiles,
 )
@@ -144,6 +145,7 @@ def build_row(
         rois=_roi_scores(cells),
         profiles=profiles,
         overview=overview_profile(profiles),
+        facets=pool_facets([cell.record.facets for cell in cells]),
         histogram=pool_histogram(cells),
         against_ceiling=add_densities([cell.against_ceiling for cell in cells]),
         maps=mean_maps([cell.maps for cell in cells]),
@@ -181,6 +183,7 @@ def not_run_row(row: Row) -> Row:
         rois=(),
         profiles=(),
         overview=None,
+        facets=(),
         histogram=None,
         against_ceiling=None,
         maps={},

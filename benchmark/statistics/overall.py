@@ -67,7 +67,8 @@ def rank_overall(tasks: Sequence[FloatArray], weights: Sequence[float], *, confi
     variance = np.sum([share**2 * test.se**2 for (_, share), test in zip(used, tests, strict=True)], axis=0)
     upper = np.triu_indices(n_models, k=1)
     parts = [
-        float((share**2 * t.se[upper] ** 2).mean()) if len(upper[0]) else 0.0 for (_, share), t in zip(used, tests)
+        float((share**2 * t.se[upper] ** 2).mean()) if len(upper[0]) else 0.0
+        for (_, share), t in zip(used, tests, strict=True)
     ]
     df = satterthwaite(parts, [test.df for test in tests])
     se: FloatArray = np.sqrt(variance)

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A badge for a README: one line, colours of its own, because it is shown outside of the board."""
 
-from markupsafe import Markup
-
 from voxelboard.leaderboard.charts.svg import element, group
 from voxelboard.leaderboard.text import plain
 
@@ -32,4 +30,4 @@ def badge(label: str, value: str) -> str:
         ]
     )
     attributes = {"xmlns": "http://www.w3.org/2000/svg", "role": "img", "aria_label": f"{label}: {value}"}
-    return str(element("svg", Markup(body), width=width, height=_HEIGHT, **attributes)) + "\n"
+    return str(element("svg", body, width=width, height=_HEIGHT, **attributes)) + "\n"

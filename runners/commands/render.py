@@ -19,6 +19,24 @@ Private = Annotated[
         help="Also show private and embargoed submissions: not to be published.",
     ),
 ]
+Release = Annotated[
+    str | None,
+    typer.Option(
+        "--release",
+        envvar="VOXELBOARD_RELEASE",
+        help="Also freeze the board under releases/NAME/; later renders never change it.",
+        show_default=False,
+    ),
+]
+SiteUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        envvar="VOXELBOARD_URL",
+        help="Address of the published board, for absolute links in its feed and a sitemap.",
+        show_default=False,
+    ),
+]
 
 
 def render(
@@ -26,15 +44,24 @@ def render(
     board: Board = DEFAULT_BOARD,
     open_board: OpenBoard = False,
     private: Private = False,
+    release: Release = None,
+    url: SiteUrl = None,
 ) -> None:
     """Draw the board from stored records. Prints the path of its first page."""
-    index = draw(output, board, include_private=private)
+    index = draw(output, board, include_private=private, release=release, site_url=url)
     put(str(index))
     if open_board:
         show(index)
 
 
-def draw(results: Path, board: Path, *, include_private: bool) -> Path:
+def draw(
+    results: Path,
+    board: Path,
+    *,
+    include_private: bool,
+    release: str | None = None,
+    site_url: str | None = None,
+) -> Path:
     """Draw the board and return its first page; says how many private records it leaves out."""
     from voxelboard.benchmark.records import load_records
     from voxelboard.leaderboard.render import render_records
@@ -44,7 +71,9 @@ def draw(results: Path, board: Path, *, include_private: bool) -> Path:
     n_private = len(records) - len(public_records(records, today))
     if n_private and not include_private:
         say(f"{n_private} private or embargoed records left out; --private shows them")
-    return render_records(records, results, board, today=today, include_private=include_private)
+    return render_records(
+        records, results, board, today=today, include_private=include_private, site_url=site_url, release=release
+    )
 
 
 def show(index: Path) -> None:
