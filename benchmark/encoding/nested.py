@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from voxelboard.benchmark.encoding.designs import Device, Problem
-from voxelboard.benchmark.encoding.operators import eigen_inverse, invert_shifted
+from voxelboard.benchmark.encoding.operators import invert_shifted, leave_rows_out
 from voxelboard.benchmark.encoding.ridge import (
     DEFAULT_TARGET_BLOCK,
     OPERATOR_BYTES,
@@ -176,14 +176,8 @@ def _leave_out(
     inverse: torch.Tensor | None, gram: torch.Tensor, alpha: float, rows: torch.Tensor, kept: list[slice]
 ) -> torch.Tensor:
     """(n_left_out, n_kept) float32: predictions of ``rows`` from the kept rows."""
-    if inverse is not None:
-        mine = inverse[rows]
-        factor, info = torch.linalg.cholesky_ex(mine[:, rows])
-        if int(info) == 0:
-            return -torch.cholesky_solve(torch.cat([mine[:, part] for part in kept], dim=1), factor).float()
     columns = torch.cat([torch.arange(part.start, part.stop, device=gram.device) for part in kept])
-    operator = gram[rows][:, columns] @ eigen_inverse(gram[columns][:, columns], alpha)
-    return operator.float()
+    return leave_rows_out(inverse, gram, alpha, rows, columns)
 
 
 def _product(operator: torch.Tensor, kept: list[slice], block: torch.Tensor) -> torch.Tensor:

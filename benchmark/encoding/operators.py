@@ -100,6 +100,23 @@ def invert_shifted(gram: torch.Tensor, alpha: float) -> torch.Tensor | None:
     return torch.cholesky_inverse(factor) if int(info) == 0 else None
 
 
+def leave_rows_out(
+    inverse: torch.Tensor | None, gram: torch.Tensor, alpha: float, rows: torch.Tensor, kept: torch.Tensor
+) -> torch.Tensor:
+    """(n_rows, n_kept) float32: the prediction of ``rows`` by a fit on the ``kept`` rows, any two disjoint sets.
+
+    Together they must be all rows. ``inverse`` is that of gram + alpha I, or None: then the kept rows are solved by
+    eigenvalues.
+    """
+    if inverse is not None:
+        mine = inverse[rows]
+        factor, info = torch.linalg.cholesky_ex(mine[:, rows])
+        if int(info) == 0:
+            return -torch.cholesky_solve(mine[:, kept], factor).float()
+    operator = gram[rows][:, kept] @ eigen_inverse(gram[kept][:, kept], alpha)
+    return operator.float()
+
+
 class DualOperators:
     """Gram form: one Cholesky inverse per alpha, then one small solve per fold."""
 

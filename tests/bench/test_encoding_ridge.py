@@ -5,97 +5,22 @@ Run with ``OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 pytest tests/bench/test_encoding_
 contestant. Every contestant's scores are compared with ours in the test that times it.
 """
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from bench_ridge import N_FOLDS, Data, job, medium_precision, relative, timed
 from numpy.typing import NDArray
 from sklearn.model_selection import PredefinedSplit
 
 from voxelboard.benchmark.encoding.banded import dirichlet_gammas, search_bands, stack_bands
-from voxelboard.benchmark.encoding.designs import Problem, SegmentedDesign, SegmentRows, primal_problem
+from voxelboard.benchmark.encoding.designs import Problem, primal_problem
 from voxelboard.benchmark.encoding.fractional import alphas_of_fractions, decompose
 from voxelboard.benchmark.encoding.nested import nested_ridge
 from voxelboard.benchmark.encoding.reference import himalaya_backend
 from voxelboard.benchmark.encoding.ridge import fit_ridge
-
-ROUNDS = 3
-N_FOLDS = 5
-
-
-def job(name: str) -> pytest.MarkDecorator:
-    """A group of the table. CPU seconds: wall time of a shared machine says nothing."""
-    return pytest.mark.benchmark(group=name, timer=time.process_time, warmup=False)
-
-
-class Data:
-    """Stories with smooth features of power-law spectrum, and voxels with autocorrelated noise."""
-
-    def __init__(self, n_trs: int, n_features: int, n_targets: int, seed: int = 0) -> None:
-        rng = np.random.default_rng([seed, n_trs, n_features])
-        length = n_trs // N_FOLDS + 10
-        scale = np.arange(1, n_features + 1) ** -0.5
-        self.features: dict[Any, Any] = {}
-        for i in range(N_FOLDS + 1):
-            x = rng.standard_normal((length + 2, n_features)) * scale
-            self.features[i] = (x[2:] + x[1:-1] + x[:-2]).astype(np.float32)
-        segments = [SegmentRows(i, 0, length) for i in range(N_FOLDS + 1)]
-        self.train, self.test = segments[:-1], segments[-1:]
-        self.design = SegmentedDesign(self.features, (1, 2, 3, 4), 5, 2.0, 120.0)
-        scales = self.design.inverse_scales(self.train)
-        self.X, self.X_test = self.design.rows(self.train, scales), self.design.rows(self.test, scales)
-        self.folds = np.repeat(np.arange(N_FOLDS), n_trs // N_FOLDS)
-        weights = rng.standard_normal((self.X.shape[1], n_targets)).astype(np.float32)
-        signal = self.X.astype(np.float32) @ weights
-        noise = rng.standard_normal((n_trs + 1, n_targets), dtype=np.float32)
-        share = rng.uniform(0, 0.4, n_targets).astype(np.float32)
-        noise = noise[1:] + 0.5 * noise[:-1]
-        self.Y = np.sqrt(share) * signal / signal.std(0) + np.sqrt(1 - share) * noise / noise.std(0)
-
-
-@contextmanager
-def medium_precision() -> Iterator[None]:
-    """The BLAS path that torch takes on CPU for float32_matmul_precision "medium"."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
-def relative(alphas: NDArray[np.float64], X: NDArray[np.float64]) -> list[float]:
-    return (alphas / ((X**2).sum() / len(X))).tolist()
-
-
-def timed(benchmark: Any, run: Callable[[], Any], ours: Callable[[], Any] | None = None) -> Any:
-    """The result of ``run``; its time goes into the table. One thread.
-
-    ``ours`` runs before every round, so that ``extra_info["ratio"]`` compares neighbours in time: on a shared machine
-    rows of the table that are minutes apart do not compare.
-    """
-    beside: list[float] = []
-
-    def run_ours() -> None:
-        if ours is not None:
-            start = time.process_time()
-            ours()
-            beside.append(time.process_time() - start)
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        result = benchmark.pedantic(run, setup=run_ours, rounds=ROUNDS, iterations=1)
-    finally:
-        torch.set_num_threads(before)
-    if beside:
-        benchmark.extra_info.update(ratio=benchmark.stats.stats.median / float(np.median(beside)))
-    return result
-
 
 # --------------------------------------------------------------------------------------------- Gram of delayed features
 
