@@ -1,40 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Data set cards: what a data set is, under which licence, which bytes, and how it is split."""
 
-import hashlib
 import json
-from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from voxelboard._resources import cards_folder
-from voxelboard.benchmark.errors import DataError, MissingPrerequisite, UserError, unknown_name
+from voxelboard.benchmark.errors import UserError, unknown_name
+from voxelboard.benchmark.readers.card_sources import CardFile, FilePattern, Name, Source, Strict, Text
 
 MAX_CARD_BYTES = 1_000_000
-_CHUNK_BYTES = 1 << 20
-
-# Called with (file, bytes verified so far, bytes in all) of the whole card.
-VerifyProgress = Callable[[str, int, int], None]
-
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=60)]
-Text = Annotated[str, Field(min_length=1)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
-        str_strip_whitespace=True,
-    )
-
-
-class Licence(_Strict):
+class Licence(Strict):
     """Under which terms the data may be used."""
 
     name: Text
@@ -42,60 +23,14 @@ class Licence(_Strict):
     url: Annotated[str, Field(pattern=r"^https?://")]
 
 
-class Citation(_Strict):
+class Citation(Strict):
     """What a user of the data cites."""
 
     bibtex: Annotated[str, Field(pattern=r"^@\w+\{")]
     doi: Annotated[str, Field(pattern=r"^10\.\d{4,}/\S+$")] | None = None
 
 
-class Source(_Strict):
-    """Where the bytes come from."""
-
-    kind: Literal["openneuro", "s3", "https", "hf", "path", "generated"]
-    """``path``: the user has them; ``generated``: computed from a seed."""
-    url: Annotated[str, Field(pattern=r"^https?://")] | None = None
-    """Where a person finds them."""
-
-
-def _inside_the_folder(path: str) -> str:
-    parts = PurePosixPath(path)
-    if parts.is_absolute() or ".." in parts.parts or "\\" in path or ":" in path:
-        raise ValueError("must be a path inside the data set's folder")
-    return path
-
-
-InsidePath = Annotated[Text, AfterValidator(_inside_the_folder)]
-
-
-class CardFile(_Strict):
-    """One file that the reader opens."""
-
-    path: InsidePath
-    """Relative to the data set's folder, with forward slashes."""
-    n_bytes: Annotated[int, Field(ge=0)]
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-    md5: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
-    """Where the source publishes no SHA-256 (the keys of OpenNeuro's git-annex are MD5)."""
-    subject: Text | None = None
-    """Needed for this subject only: who takes one subject of a large data set need not have the others."""
-
-    @model_validator(mode="after")
-    def _one_hash(self) -> Self:
-        if (self.sha256 is None) == (self.md5 is None):
-            raise ValueError("give sha256, or md5 where the source publishes no other, and not both")
-        return self
-
-
-class FilePattern(_Strict):
-    """Files of which the source publishes neither size nor hash: only that they are there can be checked."""
-
-    glob: InsidePath
-    """Relative to the data set's folder; ``*`` stands for anything but a slash."""
-    what: Text
-
-
-class StorySplit(_Strict):
+class StorySplit(Strict):
     """One outer fold: train stories, test stories."""
 
     kind: Literal["stories"]
@@ -110,7 +45,7 @@ class StorySplit(_Strict):
         return self
 
 
-class SegmentSplit(_Strict):
+class SegmentSplit(Strict):
     """A single story, cut into contiguous segments that are left out in turn."""
 
     kind: Literal["segments"]
@@ -118,7 +53,7 @@ class SegmentSplit(_Strict):
     n_segments: Annotated[int, Field(ge=2)]
 
 
-class StoryWindow(_Strict):
+class StoryWindow(Strict):
     """One story of a data set in which every story has its own listeners; a data set of its own, opened by name."""
 
     task: Text
@@ -139,21 +74,29 @@ class StoryWindow(_Strict):
     """Scans that the source's own quality control leaves out, as ``sub-001_task-pieman_run-1``."""
 
 
-class WindowSplit(_Strict):
+class WindowSplit(Strict):
     """Several single-story data sets on one card, each cut into segments."""
 
     kind: Literal["windows"]
     stories: Annotated[dict[Text, StoryWindow], Field(min_length=1)]
 
 
-class RoiSet(_Strict):
+class RoiSet(Strict):
     """A parcellation: the labels that voxels can have."""
 
     name: Text
     labels: Annotated[tuple[Text, ...], Field(min_length=1)]
 
 
-class Card(_Strict):
+class PublishedCeiling(Strict):
+    """A ceiling that a publication reports, to compare with."""
+
+    what: Text
+    value: float
+    source: Text
+
+
+class Card(Strict):
     """One version of one data set."""
 
     schema_version: Literal[1]
@@ -174,8 +117,10 @@ class Card(_Strict):
     reader: Literal["simulated", "lebel2023_pcs", "alice2016", "lebel2023", "narratives"]
     options: dict[str, str] = Field(default_factory=dict)
     """Choices that the reader leaves open, each with its reason in the notes."""
+    stimuli: Text | None = None
+    """What was presented: how much of it, in which language, how."""
     tr_s: Annotated[float, Field(gt=0)]
-    """Repetition time, seconds."""
+    """Repetition time, seconds; 1 where a row is a sentence."""
     subjects: Annotated[tuple[Text, ...], Field(min_length=1)]
     n_voxels: dict[Text, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
     """Subject -> voxels of each file, where the source says so; another number is refused."""
@@ -183,11 +128,29 @@ class Card(_Strict):
     """Subject -> training stories that the source does not have of this subject."""
     split: Annotated[StorySplit | SegmentSplit | WindowSplit, Field(discriminator="kind")]
     ceiling_kind: Literal["repeats", "inter_subject", "none"]
+    ceiling_rule: Text | None = None
+    """How the literature estimates the ceiling of this data set, and what is done here."""
+    published_ceilings: tuple[PublishedCeiling, ...] = ()
     roi_sets: Annotated[tuple[RoiSet, ...], Field(min_length=1)]
     scored_rois: Annotated[tuple[Text, ...], Field(min_length=1)]
     """The headline is the mean over these."""
     known_defects: tuple[Text, ...] = ()
     notes: tuple[Text, ...] = ()
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the files whose size is known."""
+        return sum(file.n_bytes or 0 for file in self.files)
+
+    @property
+    def can_be_fetched(self) -> bool:
+        """Whether ``voxelboard data fetch`` can get all of its files."""
+        if self.source.kind in ("generated", "path"):
+            return False
+        listed = self.source.location is not None
+        return all(listed or file.url is not None for file in self.files) and all(
+            listed or pattern.archive is not None for pattern in self.file_patterns
+        )
 
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
@@ -199,7 +162,11 @@ class Card(_Strict):
             if len(set(names)) != len(names):
                 raise ValueError(f"{what} are listed twice")
         owners = {file.subject for file in self.files if file.subject is not None}
-        for what, subjects in (("n_voxels", set(self.n_voxels)), ("not_heard", set(self.not_heard)), ("files", owners)):
+        for what, subjects in (
+            ("n_voxels", set(self.n_voxels)),
+            ("not_heard", set(self.not_heard)),
+            ("files", owners),
+        ):
             strangers = sorted(subjects - set(self.subjects))
             if strangers:
                 raise ValueError(f"{what} of unknown subjects: {', '.join(strangers)}")
@@ -256,69 +223,6 @@ def read_card(path: Path) -> Card:
     return card
 
 
-def verify_files(card: Card, folder: Path, progress: VerifyProgress | None = None) -> None:
-    """Check size and hash of every file of a card, and that something matches every pattern.
-
-    Of the files that belong to a subject, those of a subject of whom nothing is there are not missed, unless nobody is
-    there: :func:`files_here`.
-
-    Raises
-    ------
-    MissingPrerequisite
-        for a folder or file that is not there.
-    DataError
-        for the first file of another size or hash than the card's, naming it, what was expected and what was found.
-    """
-    if not folder.is_dir():
-        raise MissingPrerequisite(f"{card.name}: there is no folder {folder}")
-    for pattern in card.file_patterns:
-        if not any(path.is_file() for path in folder.glob(pattern.glob)):
-            raise MissingPrerequisite(
-                f"{card.name}: no file {pattern.glob} ({pattern.what}) in {folder}",
-                f"get it from {card.source.url or 'its source'}",
-            )
-    files = files_here(card, folder)
-    for file in files:  # sizes first: a truncated download shows at once
-        _check_size(card, file, folder / file.path)
-    total = sum(file.n_bytes for file in files)
-    done = 0
-    for file in files:
-        name, expected = ("SHA-256", file.sha256) if file.sha256 else ("MD5", file.md5)
-        digest = hashlib.sha256() if file.sha256 else hashlib.md5(usedforsecurity=False)
-        with (folder / file.path).open("rb") as stream:
-            while chunk := stream.read(_CHUNK_BYTES):
-                digest.update(chunk)
-                done += len(chunk)
-                if progress is not None:
-                    progress(file.path, done, total)
-        if digest.hexdigest() != expected:
-            raise DataError(
-                f"{card.name}: {file.path} has {name} {digest.hexdigest()}, the card says {expected}",
-                f"get the file again from {card.source.url or 'its source'}",
-            )
-
-
-def files_here(card: Card, folder: Path) -> tuple[CardFile, ...]:
-    """The files that must be in ``folder``: those of nobody, and of each subject of whom a file is there."""
-    owned = [file for file in card.files if file.subject is not None]
-    here = {file.subject for file in owned if (folder / file.path).is_file()} or {file.subject for file in owned}
-    return tuple(file for file in card.files if file.subject is None or file.subject in here)
-
-
-def _check_size(card: Card, file: CardFile, path: Path) -> None:
-    if not path.is_file():
-        raise MissingPrerequisite(
-            f"{card.name}: {file.path} is missing in {path.parent}",
-            f"the card lists {len(card.files)} files; get them from {card.source.url or 'their source'}",
-        )
-    size = path.stat().st_size
-    if size != file.n_bytes:
-        raise DataError(
-            f"{card.name}: {file.path} has {size} bytes, the card says {file.n_bytes}",
-            "the file is truncated or of another release: get it again",
-        )
-
-
 class _NoAliases(yaml.SafeLoader):
     """Safe YAML without anchors: a short text must not unfold into a large one."""
 
@@ -343,13 +247,14 @@ def _load_yaml(path: Path) -> Any:
         raise UserError(f"{path.name} is not YAML: {reason}") from error
 
 
-_PARTS: dict[str, type[_Strict]] = {
+_PARTS: dict[str, type[Strict]] = {
     "licence": Licence,
     "citation": Citation,
     "source": Source,
     "files": CardFile,
     "file_patterns": FilePattern,
     "roi_sets": RoiSet,
+    "published_ceilings": PublishedCeiling,
 }
 
 

@@ -31,7 +31,8 @@ from voxelboard.benchmark.readers.base import (
     leave_one_segment_out,
     require_subject,
 )
-from voxelboard.benchmark.readers.cards import InsidePath, Name, SegmentSplit, StorySplit, Text, list_cards
+from voxelboard.benchmark.readers.card_sources import InsidePath, Name, Text
+from voxelboard.benchmark.readers.cards import SegmentSplit, StorySplit, list_cards
 from voxelboard.benchmark.readers.lazy_runs import LEFT_OUT, LazyRuns, read_labels
 from voxelboard.benchmark.stimuli.stories import Story
 from voxelboard.benchmark.stimuli.word_tables import read_word_table, story_on_clock

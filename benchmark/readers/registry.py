@@ -10,7 +10,8 @@ from typing import Any, NoReturn
 from voxelboard.benchmark.atomic import replace_file
 from voxelboard.benchmark.errors import MissingPrerequisite, UserError, unknown_name
 from voxelboard.benchmark.readers.base import Dataset, NarrativeData
-from voxelboard.benchmark.readers.cards import Card, VerifyProgress, list_cards, load_card, verify_files
+from voxelboard.benchmark.readers.card_files import VerifyProgress, verify_files
+from voxelboard.benchmark.readers.cards import Card, list_cards, load_card
 
 
 def voxelboard_home() -> Path:

@@ -1,17 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``voxelboard data list|add|verify|path|card``: data sets on this machine, with licence and checksums."""
+"""``voxelboard data list|fetch|add|verify|path|card``: data sets on this machine, with licence and checksums."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from voxelboard.runners.console import put, put_json, put_table, say
-from voxelboard.runners.options import Json, complete_dataset
+from voxelboard.runners.options import Json, Offline, Quiet, complete_dataset
 
-data_app = typer.Typer(help="Data sets: list them, say where they lie, check their bytes.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from voxelboard.runners.fetching.fetch import FetchPlan
+
+data_app = typer.Typer(
+    help="Data sets: list them, fetch them, say where they lie, check their bytes.", no_args_is_help=True
+)
 
 Name = Annotated[str, typer.Argument(help="Name of a data set.", autocompletion=complete_dataset)]
+SomeSubjects = Annotated[
+    list[str] | None,
+    typer.Option("--subjects", "--subject", help="Only the files of these subjects, comma-separated. [default: all]"),
+]
+SomeStories = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--stories", "--story", help="Only the files of these stories, comma-separated. A run needs all of its split."
+    ),
+]
 
 
 @data_app.command("list")
@@ -21,12 +36,69 @@ def list_data(as_json: Json = False) -> None:
 
 
 @data_app.command()
+def fetch(
+    name: Name,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--to", envvar="VOXELBOARD_DATA_TO", help="Folder for the files. [default: ~/.voxelboard/data/NAME]"
+        ),
+    ] = None,
+    subjects: SomeSubjects = None,
+    stories: SomeStories = None,
+    accept_terms: Annotated[
+        bool, typer.Option("--accept-terms", help="Accept the terms of the data set without being asked.")
+    ] = False,
+    n_at_once: Annotated[
+        int, typer.Option("-j", "--jobs", min=1, max=32, envvar="VOXELBOARD_DATA_JOBS", help="Downloads at a time.")
+    ] = 4,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would come, and how large it is.")] = False,
+    offline: Offline = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Download a data set from its public source: licence first, resumed where it stopped, every checksum compared."""
+    from functools import partial
+
+    from voxelboard.benchmark.readers.cards import load_card
+    from voxelboard.runners.fetching.fetch import default_folder, plan_fetch
+    from voxelboard.runners.fetching.fetch import fetch as run_fetch
+    from voxelboard.runners.fetching.show import show_progress
+
+    card = load_card(name)
+    folder = (to.expanduser().resolve() if to else default_folder(name)).absolute()
+    plan = plan_fetch(card, folder, _names(subjects), _names(stories), offline=offline)
+    _say_plan(plan)
+    if not dry_run:
+        run_fetch(plan, accept=accept_terms, n_at_once=n_at_once, reporter=partial(show_progress, quiet=quiet))
+        if not quiet:
+            say(f"all {len(plan.files)} files are as the card says; cite:\n{card.citation.bibtex.strip()}")
+    if as_json:
+        put_json(
+            {
+                "folder": str(folder),
+                "n_files": len(plan.files),
+                "n_missing": len(plan.missing),
+                "n_bytes": plan.n_bytes,
+                "n_of_unknown_size": plan.n_unknown,
+                "missing": [{"path": i.file.path, "n_bytes": i.file.n_bytes, "url": i.file.url} for i in plan.missing],
+            }
+        )
+    elif dry_run:
+        sizes = [(i.file.path, "unknown" if i.file.n_bytes is None else str(i.file.n_bytes)) for i in plan.missing]
+        put_table(("file", "bytes"), sizes, right=(1,))
+    else:
+        put(str(folder))
+
+
+@data_app.command()
 def add(
     name: Name,
     path: Annotated[Path, typer.Option("--from", envvar="VOXELBOARD_DATA_FROM", help="Folder that holds its files.")],
 ) -> None:
     """Say where a data set lies. Its licence is shown, and every file is checked against the card."""
-    from voxelboard.benchmark.readers.cards import files_here, load_card
+    from voxelboard.benchmark.readers.card_files import files_here
+    from voxelboard.benchmark.readers.cards import load_card
     from voxelboard.benchmark.readers.registry import add_dataset
 
     card = load_card(name)
@@ -39,9 +111,10 @@ def add(
 
 
 @data_app.command()
-def verify(name: Name) -> None:
+def verify(name: Name, subjects: SomeSubjects = None, stories: SomeStories = None) -> None:
     """Check every file of a data set against the checksums of its card."""
-    from voxelboard.benchmark.readers.cards import files_here, load_card, verify_files
+    from voxelboard.benchmark.readers.card_files import files_here, verify_files
+    from voxelboard.benchmark.readers.cards import load_card
     from voxelboard.benchmark.readers.registry import dataset_path
 
     card = load_card(name)
@@ -49,7 +122,7 @@ def verify(name: Name) -> None:
         put(f"{name} is generated from a seed: it has no files")
         return
     folder = dataset_path(name)
-    verify_files(card, folder)
+    verify_files(card, folder, subjects=_names(subjects), stories=_names(stories))
     put(f"{name} {card.version}: {len(files_here(card, folder))} files are as the card says")
 
 
@@ -92,6 +165,8 @@ def put_datasets(as_json: bool) -> None:
                     "kind": card.kind,
                     "task": card.task,
                     "licence": card.licence.name,
+                    "n_bytes": card.n_bytes,
+                    "can_be_fetched": card.can_be_fetched,
                     "available": card.name in here,
                     "path": str(folders[card.name]) if card.name in folders else None,
                 }
@@ -100,7 +175,30 @@ def put_datasets(as_json: bool) -> None:
         )
         return
     rows = [
-        (card.name, card.version, card.kind, card.task, str(len(card.subjects)), card.licence.name, place(card.name))
+        (
+            card.name,
+            card.version,
+            card.kind,
+            card.task,
+            str(len(card.subjects)),
+            f"{card.n_bytes / 1e9:.1f} GB" if card.n_bytes else "",
+            card.licence.name,
+            place(card.name),
+        )
         for card in cards
     ]
-    put_table(("name", "version", "kind", "task", "subjects", "licence", "where"), rows, right=(4,))
+    put_table(("name", "version", "kind", "task", "subjects", "size", "licence", "where"), rows, right=(4, 5))
+
+
+def _say_plan(plan: "FetchPlan") -> None:
+    there = len(plan.files) - len(plan.missing)
+    unknown = f" and {plan.n_unknown} files of unknown size" if plan.n_unknown else ""
+    say(
+        f"{plan.card.name}: {there}/{len(plan.files)} files are in {plan.folder}, "
+        f"{plan.n_bytes / 1e6:.1f} MB{unknown} to come"
+    )
+
+
+def _names(given: list[str] | None) -> list[str] | None:
+    names = [name.strip() for text in given or () for name in text.split(",") if name.strip()]
+    return names or None

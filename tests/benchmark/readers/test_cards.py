@@ -10,17 +10,9 @@ import yaml
 
 from voxelboard._resources import cards_folder
 from voxelboard.benchmark.errors import DataError, MissingPrerequisite, UserError
-from voxelboard.benchmark.readers.cards import (
-    MAX_CARD_BYTES,
-    Card,
-    CardFile,
-    FilePattern,
-    card_schema,
-    list_cards,
-    load_card,
-    read_card,
-    verify_files,
-)
+from voxelboard.benchmark.readers.card_files import verify_files
+from voxelboard.benchmark.readers.card_sources import CardFile, FilePattern
+from voxelboard.benchmark.readers.cards import MAX_CARD_BYTES, Card, card_schema, list_cards, load_card, read_card
 from voxelboard.benchmark.readers.simulated import DEFAULT_PRESET, VERSION, open_simulated
 
 
@@ -167,7 +159,7 @@ def test_files_whose_source_has_md5_sums_or_none_at_all(tmp_path):
 
 @pytest.mark.parametrize("hashes", [{}, {"sha256": "0" * 64, "md5": "0" * 32}])
 def test_a_file_has_one_hash(tmp_path, hashes):
-    with pytest.raises(UserError, match="give sha256, or md5"):
+    with pytest.raises(UserError, match="give one hash: sha256, or"):
         read_card(edited(tmp_path, files=[{"path": "a", "n_bytes": 1, **hashes}]))
 
 

@@ -11,7 +11,9 @@ import pytest
 
 from voxelboard.benchmark.errors import DataError, MissingPrerequisite, UserError
 from voxelboard.benchmark.readers.base import check_responses
-from voxelboard.benchmark.readers.cards import CardFile, StorySplit, load_card, verify_files
+from voxelboard.benchmark.readers.card_files import verify_files
+from voxelboard.benchmark.readers.card_sources import CardFile
+from voxelboard.benchmark.readers.cards import StorySplit, load_card
 from voxelboard.benchmark.readers.lebel2023 import Lebel2023
 
 CARD = load_card("lebel2023")
