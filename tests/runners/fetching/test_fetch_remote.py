@@ -30,8 +30,8 @@ def test_a_selection_keeps_what_belongs_to_nobody(server):
     assert paths(remote_files(make_card(), None, ["night"])) == ["resp/s1/night.h5"]
     with pytest.raises(UserError, match="unknown subject of alice2016 's3'; allowed: s1, s2"):
         remote_files(make_card(), ["s3"])
-    with pytest.raises(UserError, match=r"unknown story of alice2016 'nigth'.*Did you mean 'night'"):
-        remote_files(make_card(), None, ["nigth"])
+    with pytest.raises(UserError, match=r"unknown story of alice2016 'nights'.*Did you mean 'night'"):
+        remote_files(make_card(), None, ["nights"])
 
 
 def test_patterns_are_looked_up_page_by_page(server):
