@@ -19,12 +19,20 @@ data_app = typer.Typer(
 Name = Annotated[str, typer.Argument(help="Name of a data set.", autocompletion=complete_dataset)]
 SomeSubjects = Annotated[
     list[str] | None,
-    typer.Option("--subjects", "--subject", help="Only the files of these subjects, comma-separated. [default: all]"),
+    typer.Option(
+        "--subjects",
+        "--subject",
+        envvar="VOXELBOARD_SUBJECTS",
+        help="Only the files of these subjects, comma-separated. [default: all]",
+    ),
 ]
 SomeStories = Annotated[
     list[str] | None,
     typer.Option(
-        "--stories", "--story", help="Only the files of these stories, comma-separated. A run needs all of its split."
+        "--stories",
+        "--story",
+        envvar="VOXELBOARD_STORIES",
+        help="Only the files of these stories, comma-separated. A run needs all of its split.",
     ),
 ]
 
@@ -47,12 +55,19 @@ def fetch(
     subjects: SomeSubjects = None,
     stories: SomeStories = None,
     accept_terms: Annotated[
-        bool, typer.Option("--accept-terms", help="Accept the terms of the data set without being asked.")
+        bool,
+        typer.Option(
+            "--accept-terms",
+            envvar="VOXELBOARD_ACCEPT_TERMS",
+            help="Accept the terms of the data set without being asked.",
+        ),
     ] = False,
     n_at_once: Annotated[
         int, typer.Option("-j", "--jobs", min=1, max=32, envvar="VOXELBOARD_DATA_JOBS", help="Downloads at a time.")
     ] = 4,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would come, and how large it is.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", envvar="VOXELBOARD_DRY_RUN", help="Say what would come, and how large it is.")
+    ] = False,
     offline: Offline = False,
     quiet: Quiet = False,
     as_json: Json = False,
