@@ -7,6 +7,7 @@ constant and old scores are no longer comparable, so a change is a new version, 
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal
 
@@ -45,6 +46,23 @@ class DesignPolicy:
     trim_trs: int = 5  # both ends of a segment: onset transients shared by repeats inflate ceilings (B5)
     high_pass_s: float = 120.0  # DCT; without it no surrogate test is calibrated under drift (A2)
     constant_tolerance: float = 1e-8  # a feature whose sd is below this share of the largest is dropped
+
+
+@dataclass(frozen=True)
+class SentencePolicy:
+    """What replaces the design policy where a row is a sentence: one amplitude, no time.
+
+    A word sees its own passage up to itself, a sentence is the mean of its words. Nothing is delayed or trimmed, and of a
+    group of passages that is left out together only the mean is removed: there is no drift to filter.
+    """
+
+    delays_rows: tuple[int, ...] = (0,)
+    trim_rows: int = 0
+    filtered: Literal["mean"] = "mean"
+
+    def design(self, policy: DesignPolicy) -> DesignPolicy:
+        """The design policy for rows that are sentences."""
+        return replace(policy, delays_trs=self.delays_rows, trim_trs=self.trim_rows, high_pass_s=math.inf)
 
 
 @dataclass(frozen=True)
@@ -113,6 +131,7 @@ class Protocol:
     scored: bool = True  # replication settings are not ranked
     context: ContextPolicy = field(default_factory=ContextPolicy)
     design: DesignPolicy = field(default_factory=DesignPolicy)
+    sentences: SentencePolicy = field(default_factory=SentencePolicy)
     encoding: EncodingPolicy = field(default_factory=EncodingPolicy)
     confounds: ConfoundPolicy = field(default_factory=ConfoundPolicy)
     score: ScorePolicy = field(default_factory=ScorePolicy)
@@ -139,7 +158,7 @@ class Protocol:
 _SHARED: Final = ("name", "scored", "seed")
 # Which sections the scores of a task depend on: a new constant of one task leaves the scores of the others comparable.
 TASK_SECTIONS: Final[dict[TaskName, tuple[str, ...]]] = {
-    "narrative": ("context", "design", "encoding", "confounds", "score", "diagnostics"),
+    "narrative": ("context", "design", "sentences", "encoding", "confounds", "score", "diagnostics"),
     "drama": ("context", "encoding", "score"),
     "captions": ("context", "encoding", "score"),
     "ablation": ("context", "design", "encoding", "confounds", "score"),

@@ -235,4 +235,6 @@ def first_words(story: Story, n_words: int) -> Story:
         tr=story.tr,
         text=story.text[: story.spans[n - 1][1]],
         spans=story.spans[:n],
+        row_unit=story.row_unit,
+        text_starts=[start for start in story.text_starts if start < n],
     )

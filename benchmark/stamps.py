@@ -24,6 +24,7 @@ def dataset_stamp(
         n_test=n_test,
         n_voxels=responses.n_voxels,
         n_repeats=n_repeats,
+        row_unit=next(iter(data.stories.values())).row_unit,
     )
 
 

@@ -51,12 +51,12 @@ def _edges(values: FloatArray, n_bins: int) -> tuple[float, ...]:
 
 def confound_features(story: Story, bins: ConfoundBins, policy: ConfoundPolicy) -> FloatArray:
     """(n_trs, n_confounds) undelayed confounds of one story: TR sums and TR means of the word columns, acoustics."""
-    order = np.arange(story.n_words, dtype=np.float64)
+    order, n_words = story.word_places
     length = letters(story)
     columns = [
         np.ones(story.n_words),
         length,
-        order / story.n_words,
+        order / n_words,
         np.exp(-order / policy.story_onset_decay_words),
         *_one_hot(length, bins.length),
     ]

@@ -2,7 +2,8 @@
 """Which stretches of a story are read in one pass, and whose words' states are kept of each.
 
 A causal model reads a chunk in one pass: the state of a word depends on the words before it only. Every other
-model reads each prefix by itself. In both cases word ``i`` sees the words ``chunk_start(i) .. i``, for every tokenizer.
+model reads each prefix by itself. In both cases word ``i`` sees the words ``chunk_start(i) .. i`` of its text, for every
+tokenizer; a set of passages is read passage by passage.
 
 Two cases need passes of their own, and are counted. A token that ends after its word would show a part of what follows,
 at worst the next word: such a word of a causal model is read as a prefix, where its last token ends with it. (Otherwise
@@ -57,28 +58,34 @@ class Plan:
 Planner = Callable[[Story, ContextPolicy, Tokenizer, int | None], Plan]
 
 
-def chunks(n_words: int, context: ContextPolicy) -> list[Passage]:
-    """One passage for all words that see the same first word."""
-    groups = [list(words) for _, words in groupby(range(n_words), key=context.chunk_start)]
-    return [Passage(context.chunk_start(words[0]), words[-1], words[0]) for words in groups]
+def first_seen(story: Story, context: ContextPolicy, word: int) -> int:
+    """The first word that ``word`` sees: chunks are counted from the start of its own text."""
+    start = story.text_start(word)
+    return start + context.chunk_start(word - start)
 
 
-def prefixes(words: Iterable[int], context: ContextPolicy) -> list[Passage]:
+def chunks(story: Story, context: ContextPolicy) -> list[Passage]:
+    """One passage for all words of a text that see the same first word."""
+    groups = [list(words) for _, words in groupby(range(story.n_words), lambda word: first_seen(story, context, word))]
+    return [Passage(first_seen(story, context, words[0]), words[-1], words[0]) for words in groups]
+
+
+def prefixes(story: Story, words: Iterable[int], context: ContextPolicy) -> list[Passage]:
     """One passage for each word, ending with it."""
-    return [Passage(context.chunk_start(word), word, word) for word in words]
+    return [Passage(first_seen(story, context, word), word, word) for word in words]
 
 
 def plan_causal(story: Story, context: ContextPolicy, tokenizer: Tokenizer, max_tokens: int | None) -> Plan:
     """Chunks, and prefixes for words whose last token would show what follows."""
     fitter = _Fitter(story, tokenizer, max_tokens)
-    fitted, n_shortened = fitter.fit(chunks(story.n_words, context))
+    fitted, n_shortened = fitter.fit(chunks(story, context))
     readings, reaching = [], []
     for passage, tokens in fitted:
         reading = fitter.read(passage, tokens)
         alone = [word for word, on in zip(reading.words, reading.alignment.reaches_on, strict=True) if on]
         reaching += alone
         readings.append(_without(reading, set(alone)))
-    own, n_shortened_alone = fitter.fit(prefixes(reaching, context))
+    own, n_shortened_alone = fitter.fit(prefixes(story, reaching, context))
     readings += [fitter.read(passage, tokens) for passage, tokens in own]
     return Plan(tuple(r for r in readings if r.words), n_shortened + n_shortened_alone, len(reaching))
 
@@ -86,7 +93,7 @@ def plan_causal(story: Story, context: ContextPolicy, tokenizer: Tokenizer, max_
 def plan_prefixes(story: Story, context: ContextPolicy, tokenizer: Tokenizer, max_tokens: int | None) -> Plan:
     """A prefix for every word."""
     fitter = _Fitter(story, tokenizer, max_tokens)
-    fitted, n_shortened = fitter.fit(prefixes(range(story.n_words), context))
+    fitted, n_shortened = fitter.fit(prefixes(story, range(story.n_words), context))
     return Plan(tuple(fitter.read(passage, tokens) for passage, tokens in fitted), n_shortened, 0)
 
 

@@ -81,6 +81,15 @@ class WindowSplit(Strict):
     stories: Annotated[dict[Text, StoryWindow], Field(min_length=1)]
 
 
+class GroupSplit(Strict):
+    """Sentences: groups of passages are dealt to folds of nearly equal size, and each fold is left out in turn."""
+
+    kind: Literal["groups"]
+    of: Text
+    """What a group is: passages of one topic, a story."""
+    n_folds: Annotated[int, Field(ge=2)]
+
+
 class RoiSet(Strict):
     """A parcellation: the labels that voxels can have."""
 
@@ -114,7 +123,17 @@ class Card(Strict):
     source: Source
     files: tuple[CardFile, ...] = ()
     file_patterns: tuple[FilePattern, ...] = ()
-    reader: Literal["simulated", "lebel2023_pcs", "alice2016", "lebel2023", "narratives"]
+    reader: Literal[
+        "simulated",
+        "lebel2023_pcs",
+        "alice2016",
+        "lebel2023",
+        "narratives",
+        "pereira2018",
+        "tuckute2024",
+        "blank2014",
+        "simulated_sentences",
+    ]
     options: dict[str, str] = Field(default_factory=dict)
     """Choices that the reader leaves open, each with its reason in the notes."""
     stimuli: Text | None = None
@@ -126,7 +145,7 @@ class Card(Strict):
     """Subject -> voxels of each file, where the source says so; another number is refused."""
     not_heard: dict[Text, tuple[Text, ...]] = Field(default_factory=dict)
     """Subject -> training stories that the source does not have of this subject."""
-    split: Annotated[StorySplit | SegmentSplit | WindowSplit, Field(discriminator="kind")]
+    split: Annotated[StorySplit | SegmentSplit | WindowSplit | GroupSplit, Field(discriminator="kind")]
     ceiling_kind: Literal["repeats", "inter_subject", "none"]
     ceiling_rule: Text | None = None
     """How the literature estimates the ceiling of this data set, and what is done here."""

@@ -208,6 +208,33 @@ def _open_alice2016(card: Card, variant: str) -> NarrativeData:
     return Alice2016(card, dataset_path(card.name))
 
 
+def _open_simulated_sentences(card: Card, variant: str) -> NarrativeData:
+    from voxelboard.benchmark.readers.simulated_sentences import open_simulated_sentences
+
+    preset, _, seed = variant.partition(":")
+    if seed and not seed.isdecimal():
+        raise UserError(f"{seed!r} is not a seed", f"write {card.name}:{preset}:1")
+    return open_simulated_sentences(preset or "demo", int(seed or 0))
+
+
+def _open_pereira2018(card: Card, variant: str) -> NarrativeData:
+    from voxelboard.benchmark.readers.pereira2018 import open_pereira2018
+
+    return open_pereira2018(card, dataset_path(card.name), variant)
+
+
+def _open_tuckute2024(card: Card, variant: str) -> NarrativeData:
+    from voxelboard.benchmark.readers.tuckute2024 import open_tuckute2024
+
+    return open_tuckute2024(card, dataset_path(card.name), variant)
+
+
+def _open_blank2014(card: Card, variant: str) -> NarrativeData:
+    from voxelboard.benchmark.readers.blank2014 import open_blank2014
+
+    return open_blank2014(card, dataset_path(card.name), variant)
+
+
 # A card's ``reader`` -> how to open it. Imports wait, so that listing data sets stays fast.
 READERS: dict[str, Callable[[Card, str], Dataset]] = {
     "simulated": _open_simulated,
@@ -215,6 +242,10 @@ READERS: dict[str, Callable[[Card, str], Dataset]] = {
     "alice2016": _open_alice2016,
     "lebel2023": _open_lebel2023,
     "narratives": _open_narratives,
+    "simulated_sentences": _open_simulated_sentences,
+    "pereira2018": _open_pereira2018,
+    "tuckute2024": _open_tuckute2024,
+    "blank2014": _open_blank2014,
 }
 
 

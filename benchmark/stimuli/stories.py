@@ -2,8 +2,10 @@
 """A story: the words that a listener heard, when, and the text that a model reads."""
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 from voxelboard.benchmark.errors import DataError
 
 FloatArray = NDArray[np.float64]
+RowUnit = Literal["TR", "sentence"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +31,8 @@ class Story:
     spans : (n_words,) pairs; ``text[start:stop]`` is the word.
     acoustics : (n_trs, n_bands) from the audio at the rows of the responses, or None where a data set has none.
     annotations : name -> (n_words, n_columns); tables that come with the words (log frequency, planted latents).
+    row_unit : what a row of the responses is: a TR, or a whole sentence (an amplitude; ``tr`` is then 1 and means nothing).
+    text_starts : the words with which a text begins that knows nothing of what comes before it: passages of a set.
     """
 
     name: str
@@ -40,6 +45,19 @@ class Story:
     spans: tuple[tuple[int, int], ...]
     acoustics: FloatArray | None = None
     annotations: Mapping[str, FloatArray] = field(default_factory=dict)
+    row_unit: RowUnit = "TR"
+    text_starts: tuple[int, ...] = (0,)
+
+    def text_start(self, word: int) -> int:
+        """The first word of the text that ``word`` belongs to."""
+        return self.text_starts[bisect_right(self.text_starts, word) - 1]
+
+    @property
+    def word_places(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """(n_words,) twice: words before it in its own text, and words of that text."""
+        lengths = np.diff([*self.text_starts, self.n_words])
+        starts = np.repeat(self.text_starts, lengths)
+        return np.arange(self.n_words) - starts, np.repeat(lengths, lengths)
 
     @property
     def n_words(self) -> int:
@@ -55,6 +73,8 @@ class Story:
         """Hash of what a model reads: text and word boundaries, not times."""
         digest = hashlib.sha256(self.text.encode())
         digest.update(np.asarray(self.spans, dtype="<i8").tobytes())
+        if self.text_starts != (0,):
+            digest.update(np.asarray(self.text_starts, dtype="<i8").tobytes())
         return digest.hexdigest()
 
     @property
@@ -64,6 +84,8 @@ class Story:
         for times in (self.onsets, self.offsets):
             digest.update(np.asarray(times, dtype="<f8").tobytes())
         digest.update(f"{self.n_trs}|{self.tr!r}".encode())
+        if self.row_unit != "TR":
+            digest.update(self.row_unit.encode())
         if self.acoustics is not None:
             digest.update(np.asarray(self.acoustics, dtype="<f8").tobytes())
         for name in sorted(self.annotations):
@@ -93,6 +115,8 @@ def make_story(
     spans: Sequence[tuple[int, int]] | None = None,
     acoustics: FloatArray | None = None,
     annotations: Mapping[str, FloatArray] | None = None,
+    row_unit: RowUnit = "TR",
+    text_starts: Sequence[int] = (0,),
 ) -> Story:
     """Check timed words against the scan and build a :class:`Story`.
 
@@ -119,6 +143,8 @@ def make_story(
         spans=tuple((int(a), int(b)) for a, b in spans),
         acoustics=acoustics,
         annotations=dict(annotations or {}),
+        row_unit=row_unit,
+        text_starts=tuple(text_starts),
     )
     _check_words(story)
     _check_times(story)
@@ -129,6 +155,9 @@ def make_story(
 def _check_words(story: Story) -> None:
     if not story.words:
         raise DataError(f"story {story.name!r} has no words", "check the transcript's path and format")
+    starts = story.text_starts
+    if starts[:1] != (0,) or list(starts) != sorted(set(starts)) or starts[-1] >= story.n_words:
+        raise DataError(f"story {story.name!r}: texts start at the words {starts}, expected 0 and later words in order")
     if len(story.spans) != story.n_words:
         raise DataError(f"story {story.name!r}: {story.n_words} words but {len(story.spans)} text spans")
     for i, (word, (start, stop)) in enumerate(zip(story.words, story.spans, strict=True)):

@@ -16,7 +16,7 @@ from voxelboard.benchmark.errors import DataError
 from voxelboard.benchmark.features.confounds import confound_bins, confound_features, convolved_confounds
 from voxelboard.benchmark.protocol import Protocol
 from voxelboard.benchmark.readers.base import Segment
-from voxelboard.benchmark.stimuli.stories import Story
+from voxelboard.benchmark.stimuli.stories import RowUnit, Story
 from voxelboard.benchmark.tasks.preparation import Cohort, PreparedFold
 
 FloatArray = NDArray[np.float64]
@@ -94,6 +94,21 @@ def common_tr(stories: Mapping[str, Story]) -> float:
     return trs.pop()
 
 
+def row_unit(stories: Mapping[str, Story]) -> RowUnit:
+    """What a row of all stories is; raises DataError when they differ."""
+    units = {story.row_unit for story in stories.values()}
+    if len(units) != 1:
+        raise DataError(f"stories have different rows: {sorted(units)}", "score them as separate data sets")
+    return units.pop()
+
+
+def for_rows(protocol: Protocol, stories: Mapping[str, Story]) -> Protocol:
+    """The protocol as it applies to the rows of a data set: :class:`SentencePolicy` where they are sentences."""
+    if row_unit(stories) == "TR":
+        return protocol
+    return replace(protocol, design=protocol.sentences.design(protocol.design))
+
+
 def fit_confounds(
     stories: Mapping[str, Story], cohort: Cohort, protocol: Protocol, device: torch.device, *, floor: bool = True
 ) -> tuple[ConfoundFold, ...]:
@@ -114,7 +129,9 @@ def fit_confounds(
         predictions = np.zeros((len(test), 0), dtype=np.float32)
         if floor:
             predictions = _fit(primal_problem(train, test, device), fold, protocol).test_predictions
-        convolved = segmented(convolved_confounds(columns, tr), replace_delays(protocol, (0,)), tr)
+        # a sentence has one amplitude: nothing lags behind its confounds
+        lagging = columns if row_unit(used) == "sentence" else convolved_confounds(columns, tr)
+        convolved = segmented(lagging, replace_delays(protocol, (0,)), tr)
         convolved_scales = convolved.inverse_scales(fold.train)
         bases = tuple(
             confound_basis(

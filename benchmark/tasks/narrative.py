@@ -31,7 +31,15 @@ from voxelboard.benchmark.tasks.base import (
 from voxelboard.benchmark.tasks.canaries import check_noise_brain, check_time_only, time_only_predictions
 from voxelboard.benchmark.tasks.cells import SubjectResults, score_subject
 from voxelboard.benchmark.tasks.diagnostics import Beside, Diagnosis, diagnose, main_layer
-from voxelboard.benchmark.tasks.encode import Encoding, Features, common_tr, encode, fit_confounds, replace_delays
+from voxelboard.benchmark.tasks.encode import (
+    Encoding,
+    Features,
+    common_tr,
+    encode,
+    fit_confounds,
+    for_rows,
+    replace_delays,
+)
 from voxelboard.benchmark.tasks.preparation import NOISE_BRAIN, Cohort, cohorts
 from voxelboard.benchmark.tasks.scoring import HeldOutResponses, by_voxel, equalise, roi_statistics, voxel_statistics
 
@@ -129,6 +137,7 @@ class Narrative:
         InvalidNumbers
             when a canary finds something, or features are not finite.
         """
+        protocol = for_rows(protocol, data.stories)
         if model.by_subject is not None:
             yield from _run_by_subject(
                 data, subjects, model.by_subject, protocol, device, n_train_segments=n_train_segments, progress=progress

@@ -17,7 +17,7 @@ from voxelboard.benchmark.models.passages import Planner, chunks, plan_causal, p
 from voxelboard.benchmark.models.pooling import pool_words
 from voxelboard.benchmark.models.transformer import TransformerModel
 from voxelboard.benchmark.protocol import ContextPolicy
-from voxelboard.benchmark.stimuli.stories import Story
+from voxelboard.benchmark.stimuli.stories import Story, make_story
 
 N_FEATURES = 5
 PLANNERS: dict[str, Planner] = {"chunks": plan_causal, "prefixes": plan_prefixes}
@@ -72,6 +72,12 @@ class CountingBackbone:
         return visible, coded * mask[..., None]
 
 
+def numbered_words(n_words: int, text_starts: Sequence[int] = (0,)) -> Story:
+    times = np.arange(n_words, dtype=np.float64)
+    words = [f"word{k}" for k in range(n_words)]
+    return make_story("numbers", words, times, times, n_trs=n_words, tr=1.0, text_starts=text_starts)
+
+
 def counting_model(plan: Planner, tokenizer: PieceTokenizer, max_tokens: int | None = None, **options: object):
     backbone = options.pop("backbone", None) or CountingBackbone()
     identity = ModelIdentity("causal", "stub", "", "", "", "float32", 0, max_tokens)
@@ -82,11 +88,12 @@ def counting_model(plan: Planner, tokenizer: PieceTokenizer, max_tokens: int | N
 @pytest.mark.parametrize("n_words", [1, 2, 13, 129, 200])
 def test_chunks_keep_each_word_once_with_its_own_first_word(stride: int, n_words: int) -> None:
     context = ContextPolicy(stride)
-    passages = chunks(n_words, context)
+    story = numbered_words(n_words)
+    passages = chunks(story, context)
     kept = [(word, passage.first) for passage in passages for word in passage.kept]
     assert kept == [(word, context.chunk_start(word)) for word in range(n_words)]
     assert max(passage.last - passage.first + 1 for passage in passages) <= 2 * stride
-    assert prefixes(range(n_words), context)[-1].kept == range(n_words - 1, n_words)
+    assert prefixes(story, range(n_words), context)[-1].kept == range(n_words - 1, n_words)
 
 
 @pytest.mark.parametrize("plan", PLANNERS)
@@ -100,6 +107,15 @@ def test_every_tokenizer_sees_the_same_words(
     visible = model.states(story, context)[0, :, 0]
     expected = [word - context.chunk_start(word) + 1 for word in range(50)]
     np.testing.assert_array_equal(visible, expected)
+
+
+@pytest.mark.parametrize("plan", PLANNERS)
+def test_a_word_sees_its_own_text_and_no_other(plan: str) -> None:
+    starts, context = (0, 3, 4, 30), ContextPolicy(8)
+    story = numbered_words(50, starts)
+    visible = counting_model(PLANNERS[plan], PieceTokenizer(2)).states(story, context)[0, :, 0]
+    own = np.concatenate([np.arange(stop - start) for start, stop in pairwise([*starts, 50])])
+    np.testing.assert_array_equal(visible, [word - context.chunk_start(word) + 1 for word in own])
 
 
 @pytest.mark.parametrize("plan", PLANNERS)
