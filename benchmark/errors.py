@@ -39,6 +39,13 @@ class MissingPrerequisite(UserError):
         super().__init__(message, hint, exit_code=3)
 
 
+class StorageError(UserError):
+    """Something cannot be written (full disk, no permission): exit code 3, and the run stops, for the next cell could not either."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message, hint, exit_code=3)
+
+
 class InvalidNumbers(Exception):
     """Numbers that would make a score invalid (NaN states, a failing canary): the run stops."""
 

@@ -22,7 +22,7 @@ from voxelboard.benchmark.records import (
 from voxelboard.benchmark.settings import Settings
 from voxelboard.benchmark.submission import Submission, load_submission
 from voxelboard.benchmark.tasks import load_task
-from voxelboard.benchmark.tasks.base import RunContext, StageProgress
+from voxelboard.benchmark.tasks.base import Prepares, RunContext, StageProgress
 
 
 def evaluate(
@@ -107,6 +107,27 @@ def measure(
             environment=describe_environment(stopwatch, context.device, settings.batch_size),
         )
         yield record, result.arrays
+
+
+def prepare(
+    submission: Submission,
+    task_name: str,
+    data_name: str,
+    settings: Settings,
+    progress: StageProgress = lambda stage, done, total: None,
+) -> bool:
+    """Fill the feature store with what :func:`measure` will read from it, whoever the subjects are.
+
+    Returns False, and does nothing, for a task that has no such stage.
+    """
+    task = load_task(task_name)
+    if not isinstance(task, Prepares):
+        return False
+    store = FeatureStore(default_store_folder(), fresh=settings.fresh)
+    context = RunContext(settings, store, choose_device(settings.device), Stopwatch(), progress)
+    progress("data", 0, 0)
+    task.prepare(submission, open_dataset(data_name, task.name), context)
+    return True
 
 
 def choose_device(name: str) -> torch.device:

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from voxelboard.benchmark.atomic import replace_file
-from voxelboard.benchmark.errors import DataError, UserError
+from voxelboard.benchmark.errors import DataError, StorageError, UserError
 from voxelboard.benchmark.protocol import Protocol, TaskName, hash_json
 
 SCHEMA_VERSION: Final = 1
 
 Status = Literal["started", "success", "error", "cancelled"]
 ErrorClass = Literal[
-    "oom", "gated", "not_found", "remote_code_required", "nan_features", "canary", "timeout", "user", "bug"
+    "oom", "gated", "not_found", "remote_code_required", "nan_features", "canary", "timeout", "crash", "user", "bug"
 ]
 Verification = Literal["self-reported", "schema-verified", "spot-checked", "re-run"]
 Arrays = Mapping[str, NDArray[Any]]
@@ -278,7 +278,7 @@ def write_record(path: Path, record: Record, arrays: Arrays | None = None) -> Re
 
     Raises
     ------
-    UserError
+    StorageError
         when the folder cannot be written (full disk, no permission).
     """
     try:
@@ -288,10 +288,9 @@ def write_record(path: Path, record: Record, arrays: Arrays | None = None) -> Re
             replace_file(statistics_path(path), lambda file: file.write(packed))
         replace_file(path, lambda file: file.write((to_json(record) + "\n").encode()))
     except OSError as error:
-        raise UserError(
+        raise StorageError(
             f"cannot write the record {path}: {error.strerror or error}",
             "free some space or choose another folder with --output, then run the same command: it resumes",
-            exit_code=3,
         ) from error
     return record
 

@@ -30,6 +30,7 @@ __all__ = [
     "check_distinct",
     "list_submissions",
     "load_submission",
+    "loader_of",
     "model_spec",
     "submission_files",
     "submission_schema",
@@ -166,13 +167,18 @@ def _infer_loader(folder: Path) -> Loader:
         raise UserError(f"{config} is not a JSON object: {error}") from error
     if (folder / "modules.json").exists():
         return "sentence"
-    for ending, loader in _ENDINGS.items():
-        if any(str(name).endswith(ending) for name in architectures):
-            return loader
+    if (loader := loader_of(architectures)) is not None:
+        return loader
     raise UserError(
         f"{config} names the architectures {architectures}, from which no loader can be told",
         "write a submission with `loader:` (docs/submitting.md) and give its path",
     )
+
+
+def loader_of(architectures: Iterable[object]) -> Loader | None:
+    """The loader for the ``architectures`` of a ``config.json``, None when it cannot be told."""
+    names = [str(name) for name in architectures]
+    return next((loader for end, loader in _ENDINGS.items() if any(name.endswith(end) for name in names)), None)
 
 
 _ENDINGS: Final[dict[str, Loader]] = {

@@ -13,6 +13,7 @@ import typer
 
 from voxelboard import __version__
 from voxelboard.benchmark.errors import InvalidNumbers, UserError
+from voxelboard.runners.commands.cache import cache_app
 from voxelboard.runners.commands.check import check
 from voxelboard.runners.commands.compare import compare
 from voxelboard.runners.commands.data import data_app
@@ -57,6 +58,7 @@ app.command()(render)
 app.command()(explain)
 app.command()(compare)
 app.add_typer(data_app, name="data")
+app.add_typer(cache_app, name="cache")
 app.command()(doctor)
 app.command()(selftest)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from voxelboard.benchmark.errors import DataError
+from voxelboard.benchmark.errors import DataError, StorageError
 from voxelboard.benchmark.protocol import Protocol as Measurement
 from voxelboard.benchmark.records import (
     Arrays,
@@ -78,8 +78,8 @@ def execute(plan: Plan, runner: CellRunner, settings: Settings, reporter: Report
 
     Raises
     ------
-    UserError
-        with exit code 3 when a record cannot be written (full disk): the next cell could not be written either.
+    StorageError
+        when a record or a feature cannot be written (full disk): the next cell could not be written either.
     KeyboardInterrupt
         passed on; what was stored before stays.
     """
@@ -104,6 +104,8 @@ def _run_job(job: Job, runner: CellRunner, settings: Settings, reporter: Reporte
             cell = waiting[record.subject]
         except StopIteration:
             break
+        except StorageError:
+            raise
         except Exception as error:  # noqa: BLE001 - whatever a model does, the other models go on; the record says what
             _fail(tuple(waiting.values()), error, settings, reporter, outcome)
             return
@@ -119,6 +121,25 @@ def _run_job(job: Job, runner: CellRunner, settings: Settings, reporter: Reporte
 def _fail(cells: Sequence[Cell], error: Exception, settings: Settings, reporter: Reporter, outcome: Outcome) -> None:
     kind, message = classify(error), message_of(error)
     trace = "".join(traceback.format_exception(error)) if kind == "bug" else None
+    fail_cells(cells, kind, message, trace, settings, reporter, outcome)
+
+
+class FailureReporter(Protocol):
+    """Who is told of a cell that failed."""
+
+    def failed(self, cell: Cell, kind: ErrorClass, message: str, trace: str | None) -> None: ...
+
+
+def fail_cells(
+    cells: Sequence[Cell],
+    kind: ErrorClass,
+    message: str,
+    trace: str | None,
+    settings: Settings,
+    reporter: FailureReporter,
+    outcome: Outcome,
+) -> None:
+    """Write a record that says why into each cell, except where scores are; tell the reporter."""
     for cell in cells:
         if not _holds_scores(cell):
             write_record(cell.path, error_record(cell, kind, message, settings.protocol))

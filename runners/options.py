@@ -116,6 +116,40 @@ TrustRemoteCode = Annotated[
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", envvar="VOXELBOARD_DRY_RUN", help="Only say what would be run.")]
+Runner = Annotated[
+    str,
+    typer.Option(
+        "--runner",
+        envvar="VOXELBOARD_RUNNER",
+        help="local: each model in a process of its own. inline: all in this process.",
+    ),
+]
+NWorkers = Annotated[
+    str,
+    typer.Option(
+        "--workers",
+        envvar="VOXELBOARD_WORKERS",
+        help="Processes at a time, or auto: one for each GPU, or as many as there are cores.",
+    ),
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout",
+        envvar="VOXELBOARD_TIMEOUT",
+        min=0.01,
+        help="Minutes after which a process is stopped and its cells fail. [default: none]",
+        show_default=False,
+    ),
+]
+Isolation = Annotated[
+    bool,
+    typer.Option(
+        "--isolation/--no-isolation",
+        envvar="VOXELBOARD_ISOLATION",
+        help="Shut each model in: no network once its weights are here, no files but its own.",
+    ),
+]
 Render = Annotated[
     bool, typer.Option("--render/--no-render", envvar="VOXELBOARD_RENDER", help="Draw the board afterwards.")
 ]

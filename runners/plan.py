@@ -6,7 +6,6 @@ its checkpoint: a cell is stored when a successful record of the same protocol, 
 lies where the run would write it.
 """
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,10 @@ from typing import Literal
 from voxelboard.benchmark.errors import DataError, UserError, unknown_name
 from voxelboard.benchmark.protocol import Protocol, TaskName
 from voxelboard.benchmark.readers.base import DatasetFacts
-from voxelboard.benchmark.records import Record, cell_path, read_record, revision_folder, statistics_path
+from voxelboard.benchmark.records import cell_path, revision_folder
 from voxelboard.benchmark.revision import resolved_revision
 from voxelboard.benchmark.submission import Submission, check_distinct
+from voxelboard.runners.index import RecordIndex, RecordSummary, summarise
 
 CellState = Literal["stored", "failed", "stale", "missing"]
 
@@ -140,6 +140,7 @@ def make_plan(
     """
     check_distinct(submissions)
     chosen = _choose_subjects(dataset, subjects)
+    index, protocol_hash = RecordIndex(results), protocol.hash_of(task)
     cells = []
     for submission in submissions:
         _check_fits(submission, dataset, task)
@@ -147,12 +148,13 @@ def make_plan(
         folder = revision_folder(revision, submission.weights, submission.seed)
         for subject in chosen:
             path = cell_path(results, protocol.name, submission.label, folder, task, dataset.name, subject)
-            expected = Expected(protocol.hash_of(task), revision, dataset.version, task_version, dtype, partial)
-            state, note = cell_state(path, expected)
+            expected = Expected(protocol_hash, revision, dataset.version, task_version, dtype, partial)
+            state, note = cell_state(path, expected, index)
             named = data or dataset.name
             cells.append(
                 Cell(submission, revision, task, task_version, dataset.name, subject, path, state, note, named)
             )
+    index.save()
     return Plan(tuple(cells), fresh)
 
 
@@ -168,48 +170,39 @@ class Expected:
     partial: bool = False
 
 
-def cell_state(path: Path, expected: Expected) -> tuple[CellState, str]:
-    """The state of the cell whose record belongs at ``path``, and why."""
-    if not path.is_file():
-        return "missing", ""
+def cell_state(path: Path, expected: Expected, index: RecordIndex | None = None) -> tuple[CellState, str]:
+    """The state of the cell whose record belongs at ``path``, and why; ``index``: what is known of it already."""
     try:
-        record = read_record(path)
+        found = index.summary(path) if index else summarise(path) if path.is_file() else None
     except DataError as error:
         return "stale", error.message
-    if record.invalidated:
-        return "stale", f"invalidated: {record.invalidated}"
-    difference = _difference(record, expected)
+    if found is None:
+        return "missing", ""
+    if found.invalidated:
+        return "stale", f"invalidated: {found.invalidated}"
+    difference = _difference(found, expected)
     if difference:
         return "stale", difference
-    if record.status == "error":
-        return "failed", f"{record.error.kind}: {record.error.message}" if record.error else ""
-    if record.status != "success":
-        return "stale", f"status {record.status}"
-    return _check_statistics(path, record)
+    if found.status == "error":
+        return "failed", found.error
+    if found.status != "success":
+        return "stale", f"status {found.status}"
+    return ("stale", found.statistics) if found.statistics else ("stored", "")
 
 
-def _check_statistics(path: Path, record: Record) -> tuple[CellState, str]:
-    # A run that is killed between the two files of a second run leaves the old record beside new statistics.
-    try:
-        found = hashlib.sha256(statistics_path(path).read_bytes()).hexdigest()
-    except FileNotFoundError:
-        return "stale", "its statistics are missing"
-    return ("stored", "") if found == record.statistics_sha256 else ("stale", "its statistics are another run's")
-
-
-def _difference(record: Record, expected: Expected) -> str | None:
-    scored = record.status == "success"
+def _difference(found: RecordSummary, expected: Expected) -> str | None:
+    scored = found.status == "success"
     for what, got, wanted in (
-        ("protocol", record.protocol.hash, expected.protocol_hash),
-        ("model revision", record.model.revision, expected.revision),
-        ("data set version", record.dataset.version if record.dataset else None, expected.dataset_version),
-        ("task version", record.task_version, expected.task_version),
-        ("precision", record.model.dtype if scored else None, expected.dtype),
+        ("protocol", found.protocol_hash, expected.protocol_hash),
+        ("model revision", found.revision, expected.revision),
+        ("data set version", found.dataset_version, expected.dataset_version),
+        ("task version", found.task_version, expected.task_version),
+        ("precision", found.dtype if scored else None, expected.dtype),
     ):
         if got is not None and wanted is not None and got != wanted:
             return f"of another {what} ({str(got)[:12]}, not {str(wanted)[:12]})"
-    if scored and record.partial != expected.partial:
-        return "scored on a part of the data" if record.partial else "scored on all of the data"
+    if scored and found.partial != expected.partial:
+        return "scored on a part of the data" if found.partial else "scored on all of the data"
     return None
 
 

@@ -4,12 +4,11 @@
 from pathlib import Path
 
 from voxelboard.benchmark.protocol import Protocol
-from voxelboard.benchmark.readers.base import facts_of
-from voxelboard.benchmark.readers.registry import open_dataset, task_of
-from voxelboard.benchmark.tasks import load_task
+from voxelboard.benchmark.readers.registry import task_of
+from voxelboard.runners.facts import task_facts
 from voxelboard.runners.options import DEFAULT_TASK
 from voxelboard.runners.plan import Cell, Plan, make_plan
-from voxelboard.runners.selection import mandatory_rows, select_submissions
+from voxelboard.runners.selection import select_submissions
 
 
 def plan_run(
@@ -29,12 +28,11 @@ def plan_run(
     Without ``data`` each task has its own; without ``tasks`` the data set says which task is meant.
     """
     cells: list[Cell] = []
-    for task in [load_task(name) for name in tasks or [task_of(data) if data else DEFAULT_TASK]]:
-        named = data or task.default_data
-        facts = facts_of(open_dataset(named, task.name))
-        asked = select_submissions(models, facts, task.name)
+    for task in [task_facts(name, data) for name in tasks or [task_of(data) if data else DEFAULT_TASK]]:
+        facts = task.dataset
+        asked = select_submissions(models, facts, task.name, task.rows)
         # a score is read against the mandatory rows; these need no others
-        rows = [] if all(entry.is_baseline for entry in asked) else mandatory_rows(facts)
+        rows = [] if all(entry.is_baseline for entry in asked) else task.rows
         submissions = [*asked, *(row for row in rows if row not in asked)]
         planned = make_plan(
             submissions,
@@ -46,7 +44,7 @@ def plan_run(
             subjects=subjects,
             dtype=dtype,
             partial=partial,
-            data=named,
+            data=task.data,
         )
         cells.extend(planned.cells)
     return Plan(tuple(cells), fresh)

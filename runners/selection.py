@@ -11,14 +11,15 @@ from voxelboard.benchmark.submission import (
     list_submissions,
     load_submission,
 )
-from voxelboard.benchmark.tasks import load_task
 
 DEMO = "demo"
 ALL = "all"
 
 
-def select_submissions(names: Sequence[str] | None, dataset: DatasetFacts, task: str) -> list[Submission]:
-    """The submissions that ``names`` mean, each once, in the order given.
+def select_submissions(
+    names: Sequence[str] | None, dataset: DatasetFacts, task: str, rows: Sequence[Submission]
+) -> list[Submission]:
+    """The submissions that ``names`` mean, each once, in the order given; ``rows`` are the harness' own.
 
     ``demo`` (also the default) is the set of models with planted truth; ``all`` are the shipped submissions that are
     entered for the task and exist for this kind of data; the harness' own rows go by their names
@@ -31,7 +32,7 @@ def select_submissions(names: Sequence[str] | None, dataset: DatasetFacts, task:
     """
     chosen: dict[str, Submission] = {}
     for name in names or [DEMO]:
-        for submission in _expand(name, dataset, task):
+        for submission in _expand(name, dataset, task, rows):
             known = chosen.setdefault(submission.label, submission)
             if known != submission:
                 raise UserError(f"two submissions are called {submission.label!r}", "give one of them another `name:`")
@@ -40,9 +41,9 @@ def select_submissions(names: Sequence[str] | None, dataset: DatasetFacts, task:
     return list(chosen.values())
 
 
-def _expand(name: str, dataset: DatasetFacts, task: str) -> list[Submission]:
+def _expand(name: str, dataset: DatasetFacts, task: str, rows: Sequence[Submission]) -> list[Submission]:
     if name not in (DEMO, ALL):
-        return [_baseline(name, dataset) or load_submission(name)]
+        return [_baseline(name, dataset, rows) or load_submission(name)]
     shipped = [entry for entry in list_submissions() if task in entry.tasks]
     planted = [entry for entry in shipped if entry.model.source == "simulated"]
     if name == ALL:
@@ -55,19 +56,14 @@ def _expand(name: str, dataset: DatasetFacts, task: str) -> list[Submission]:
     return sorted(planted, key=lambda entry: entry.label, reverse=True)
 
 
-def _baseline(name: str, dataset: DatasetFacts) -> Submission | None:
+def _baseline(name: str, dataset: DatasetFacts, rows: Sequence[Submission]) -> Submission | None:
     """The harness' own row of that full name, or None. It is run with every model, so it needs no file."""
     organisation, _, short = name.partition("/")
     if organisation != "voxelboard" or short not in BASELINES:
         return None
-    rows = {row.label: row for row in mandatory_rows(dataset)}
-    if name not in rows:
+    known = {row.label: row for row in rows}
+    if name not in known:
         raise UserError(
-            f"{name} does not exist for {dataset.name}", f"rows of this data set: {', '.join(sorted(rows))}"
+            f"{name} does not exist for {dataset.name}", f"rows of this data set: {', '.join(sorted(known))}"
         )
-    return rows[name]
-
-
-def mandatory_rows(dataset: DatasetFacts) -> list[Submission]:
-    """The harness' own rows, without which a score on this data set cannot be read."""
-    return load_task(dataset.task).mandatory_rows(dataset)
+    return known[name]

@@ -6,11 +6,15 @@ temporary name and renamed, memory-mapped on read after their hash was checked, 
 when the store outgrows its bound. A flipped field is another key, never a stale hit; a flipped bit is found.
 """
 
+import errno
 import hashlib
 import json
 import os
+import re
+import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +22,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxelboard.benchmark.atomic import replace_file
-from voxelboard.benchmark.errors import UserError
+from voxelboard.benchmark.errors import StorageError, UserError
 from voxelboard.benchmark.protocol import hash_json
 
 Array = NDArray[np.float32]
 
 DEFAULT_BYTES = 50 * 2**30
+_SIZE = re.compile(r"(?P<number>[0-9]+(\.[0-9]+)?)\s*(?P<unit>[KMGT]i?B?|B)?", re.IGNORECASE)
 
 
 def default_store_folder() -> Path:
     """``$VOXELBOARD_CACHE``, else ``~/.cache/voxelboard``."""
     return Path(os.environ.get("VOXELBOARD_CACHE") or Path.home() / ".cache" / "voxelboard") / "features"
+
+
+def default_store_bytes() -> int:
+    """``$VOXELBOARD_CACHE_SIZE`` (``20GiB``), else 50 GiB; raises UserError for what is no size."""
+    given = os.environ.get("VOXELBOARD_CACHE_SIZE")
+    return parse_bytes(given, "VOXELBOARD_CACHE_SIZE") if given else DEFAULT_BYTES
+
+
+def parse_bytes(text: str, name: str) -> int:
+    """``20GiB``, ``500M`` or a number of bytes; the units are powers of 1024. ``name`` is for the message."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise UserError(f"{name} {text!r} is no size; write it like 20GiB, 500MiB or 1000000")
+    unit = (match["unit"] or "B").upper()
+    return int(float(match["number"]) * 1024 ** "BKMGT".index(unit[0]))
 
 
 @dataclass
@@ -43,7 +63,7 @@ class FeatureStore:
     """
 
     folder: Path
-    max_bytes: int = DEFAULT_BYTES
+    max_bytes: int = field(default_factory=default_store_bytes)
     fresh: bool = False
     hits: int = 0
     misses: int = 0
@@ -55,7 +75,7 @@ class FeatureStore:
 
         Raises
         ------
-        UserError
+        StorageError
             when the store cannot be written.
         """
         name = hash_json(key)
@@ -82,22 +102,25 @@ class FeatureStore:
             array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, KeyError):
             return None  # absent or cut off: computed again, the entry is replaced whole
-        if _digest(array) != expected:
+        if digest(array) != expected:
             return None
-        os.utime(path)
+        with suppress(OSError):  # on a disk that is read-only nobody keeps count
+            os.utime(path)
         return array
 
     def _write(self, path: Path, key: dict[str, Any], array: Array) -> None:
         try:
             self._make_room(array.nbytes, keep=path)
-            note = json.dumps({"sha256": _digest(array), "key": key}, sort_keys=True).encode()
+            note = json.dumps({"sha256": digest(array), "key": key}, sort_keys=True).encode()
             replace_file(path, lambda file: np.save(file, array, allow_pickle=False))
             replace_file(path.with_suffix(".json"), lambda file: file.write(note))
         except OSError as error:
-            raise UserError(
-                f"cannot write to the feature store {self.folder}: {error.strerror or error}",
+            # numpy says only how many bytes went out
+            full = shutil.disk_usage(self.folder).free < array.nbytes if self.folder.is_dir() else False
+            why = error.strerror or (os.strerror(errno.ENOSPC) if full else str(error))
+            raise StorageError(
+                f"cannot write to the feature store {self.folder}: {why}",
                 "free some space, or point VOXELBOARD_CACHE at another disk; the run resumes",
-                exit_code=3,
             ) from error
 
     def _make_room(self, needed: int, keep: Path) -> None:
@@ -111,7 +134,8 @@ class FeatureStore:
             total -= stat.st_size
 
 
-def _digest(array: Array) -> str:
-    digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
-    digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
+def digest(array: Array) -> str:
+    """SHA-256 of type, shape and numbers, as the note beside an entry holds it."""
+    found = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
+    found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()

@@ -3,7 +3,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -101,6 +101,15 @@ class Task(Protocol):
         InvalidNumbers
             when a canary finds something: the numbers would mean nothing.
         """
+        ...
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """A task whose features can be made before, and shared by, the cells of a model: a stage of its own on a cluster."""
+
+    def prepare(self, submission: Submission, data: Any, context: RunContext) -> None:
+        """Fill ``context.store`` with every feature that ``measure`` will ask for, whoever the subjects are."""
         ...
 
 

@@ -74,6 +74,14 @@ class Narrative:
         """Constant vector, context noise, random and static word vectors, confounds, the other listeners, the oracle."""
         return baseline_submissions(simulated=data.kind == "simulated", static_vectors=data.has_static_vectors)
 
+    def prepare(self, submission: Submission, data: NarrativeData, context: RunContext) -> None:
+        """Read the stories with the model and its untrained twins, into the store."""
+        sources = open_sources(submission, data, context.settings, context.store, context.device, context.progress)
+        if sources.by_subject is None:
+            sources.features()
+        for twin in sources.twins.values():
+            twin()
+
     def measure(
         self, submission: Submission, data: NarrativeData, subjects: Sequence[str], context: RunContext
     ) -> Iterator[MeasuredCell]:

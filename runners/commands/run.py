@@ -18,17 +18,21 @@ from voxelboard.runners.options import (
     DryRun,
     Dtype,
     Fresh,
+    Isolation,
     Json,
     Limit,
     Models,
+    NWorkers,
     Offline,
     OpenBoard,
     Output,
     ProtocolName,
     Quiet,
     Render,
+    Runner,
     Subjects,
     Tasks,
+    Timeout,
     TrustRemoteCode,
     Verbose,
     split_names,
@@ -37,6 +41,7 @@ from voxelboard.runners.options import (
 if TYPE_CHECKING:
     from voxelboard.benchmark.records import Estimate, Record
     from voxelboard.benchmark.settings import Settings
+    from voxelboard.runners.launching import Launch
     from voxelboard.runners.local import Outcome
     from voxelboard.runners.plan import Cell, Plan
 
@@ -56,6 +61,10 @@ def run(
     offline: Offline = False,
     trust_remote_code: TrustRemoteCode = False,
     dry_run: DryRun = False,
+    runner: Runner = "local",
+    workers: NWorkers = "auto",
+    timeout: Timeout = None,
+    isolation: Isolation = True,
     render: Render = True,
     board: Board = DEFAULT_BOARD,
     open_board: OpenBoard = False,
@@ -67,10 +76,8 @@ def run(
 
     Without arguments: the demo models on simulated brains, whose true order is known.
     """
-    from voxelboard.runners.local import execute
+    from voxelboard.runners.launching import Launch, launch
     from voxelboard.runners.planning import plan_run
-    from voxelboard.runners.progress import ConsoleReporter
-    from voxelboard.runners.science import load_science
 
     settings = _settings(protocol, device, dtype, batch_size, offline, fresh, limit, trust_remote_code)
     # A folder of its own, beside the other: partial records never take the place of whole ones or meet them on a board.
@@ -79,18 +86,16 @@ def run(
     plan = plan_run(
         model, names, data, chosen, records, settings.protocol, dtype=dtype, partial=limit is not None, fresh=fresh
     )
+    how = Launch.checked(runner, workers, timeout, isolation, quiet=quiet, verbose=verbose)
     if not quiet or dry_run:
         say(plan.summary())
     if dry_run:
-        _show_plan(plan, as_json)
-        return
-    with ConsoleReporter(quiet=quiet, verbose=verbose) as reporter:
-        try:
-            outcome = execute(plan, load_science(), settings, reporter)
-        except KeyboardInterrupt:
-            reporter.close()
-            say(f"interrupted: {_count_stored(plan)} of {len(plan.cells)} cells are stored; the same command resumes")
-            raise typer.Exit(130) from None
+        raise typer.Exit(_show_plan(plan, settings, how, records, as_json))
+    try:
+        outcome = launch(plan, settings, how, records)
+    except KeyboardInterrupt:
+        say(f"interrupted: {_count_stored(plan)} of {len(plan.cells)} cells are stored; the same command resumes")
+        raise typer.Exit(130) from None
     _show_outcome(plan, outcome, as_json)
     if (render or open_board) and (plan.stored or outcome.stored):
         _draw(records, board, open_board, quiet)
@@ -131,24 +136,36 @@ def _settings(
     )
 
 
-def _show_plan(plan: "Plan", as_json: bool) -> None:
+def _show_plan(plan: "Plan", settings: "Settings", how: "Launch", records: Path, as_json: bool) -> int:
+    """Print the plan with what it takes; the exit code is 3 when it cannot fit on this machine."""
+    from voxelboard.runners.launching import Forecast, forecast
+
+    ahead: Forecast = forecast(plan, settings, how, records)
     waiting = {cell.label for cell in plan.to_run}
     if as_json:
-        cells = [{**_cell_json(cell), "to_run": cell.label in waiting} for cell in plan.cells]
-        put_json({"cells": cells, "stored": len(plan.stored), "to_run": len(plan.to_run)})
-        return
-    rows = [
-        (
-            cell.submission.label,
-            cell.task,
-            cell.dataset,
-            cell.subject,
-            "run" if cell.label in waiting else "stored",
-            cell.note,
-        )
-        for cell in plan.cells
-    ]
-    put_table(("model", "task", "data", "subject", "plan", "why"), rows)
+        cells = [{**_cell_json(cell), "to_run": cell.label in waiting, "needs": ahead.of(cell)} for cell in plan.cells]
+        put_json({"cells": cells, "stored": len(plan.stored), "to_run": len(plan.to_run), "total": ahead.total()})
+    else:
+        rows = [
+            (
+                cell.submission.label,
+                cell.task,
+                cell.dataset,
+                cell.subject,
+                "run" if cell.label in waiting else "stored",
+                *ahead.columns(cell),
+                cell.note,
+            )
+            for cell in plan.cells
+        ]
+        headings = ("model", "task", "data", "subject", "plan", "time", "host", "GPU", "disk", "why")
+        put_table(headings, rows, right=(5, 6, 7, 8))
+    say(ahead.summary())
+    for line in ahead.too_large:
+        say(f"error: {line}")
+    if ahead.too_large:
+        say("  use fewer subjects at a time (--subjects), --dtype bfloat16, or a larger machine")
+    return 3 if ahead.too_large else 0
 
 
 def _cell_json(cell: "Cell") -> dict[str, Any]:

@@ -31,6 +31,7 @@ def science(monkeypatch: pytest.MonkeyPatch) -> FakeScience:
         return fake
 
     monkeypatch.setattr("voxelboard.runners.science.load_science", load)
+    monkeypatch.setenv("VOXELBOARD_RUNNER", "inline")
     return fake
 
 

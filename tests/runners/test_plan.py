@@ -12,8 +12,14 @@ from voxelboard.benchmark.protocol import LANCZOS, V1
 from voxelboard.benchmark.readers.base import DatasetFacts
 from voxelboard.benchmark.records import CellError, Record, record_path, statistics_path, write_record
 from voxelboard.benchmark.submission import Submission, baseline_submissions, load_submission
+from voxelboard.benchmark.tasks import load_task
 from voxelboard.runners.plan import Plan, make_plan
-from voxelboard.runners.selection import mandatory_rows, select_submissions
+from voxelboard.runners.selection import select_submissions
+
+
+def rows_of(facts: DatasetFacts) -> list[Submission]:
+    """The harness' own rows of a narrative data set."""
+    return load_task("narrative").mandatory_rows(facts)
 
 
 def plan_of(results: Path, facts: DatasetFacts, *names: str, **options: object) -> Plan:
@@ -157,30 +163,32 @@ def labels(entries: list[Submission]) -> list[str]:
 
 def test_demo_is_the_planted_models_best_first(facts: DatasetFacts) -> None:
     demo = [f"voxelboard/planted-q0.{q}" for q in range(9, 2, -1)]
-    assert labels(select_submissions(None, facts, "narrative")) == demo
-    assert labels(select_submissions(["demo", "planted-q0.9"], facts, "narrative")) == demo
+    assert labels(select_submissions(None, facts, "narrative", rows_of(facts))) == demo
+    assert labels(select_submissions(["demo", "planted-q0.9"], facts, "narrative", rows_of(facts))) == demo
 
 
 def test_all_leaves_out_what_the_data_cannot_have(facts: DatasetFacts) -> None:
-    everything = labels(select_submissions(["all"], facts, "narrative"))
-    on_brains = labels(select_submissions(["all"], replace(facts, kind="real"), "narrative"))
+    everything = labels(select_submissions(["all"], facts, "narrative", rows_of(facts)))
+    on_brains = labels(
+        select_submissions(["all"], replace(facts, kind="real"), "narrative", rows_of(replace(facts, kind="real")))
+    )
     assert set(everything) - set(on_brains) == {f"voxelboard/planted-q0.{q}" for q in range(3, 10)}
     with pytest.raises(UserError, match="simulated data only"):
-        select_submissions(["demo"], replace(facts, kind="real"), "narrative")
+        select_submissions(["demo"], replace(facts, kind="real"), "narrative", rows_of(replace(facts, kind="real")))
     with pytest.raises(UserError, match="none of all"):
-        select_submissions(["all"], facts, "drama")
+        select_submissions(["all"], facts, "drama", rows_of(facts))
 
 
 def test_the_mandatory_rows_follow_the_data(facts: DatasetFacts) -> None:
-    assert labels(mandatory_rows(facts)) == labels(baseline_submissions(simulated=True))
+    assert labels(rows_of(facts)) == labels(baseline_submissions(simulated=True))
     bare = replace(facts, kind="real", has_static_vectors=False)
-    assert "voxelboard/static" not in labels(mandatory_rows(bare))
+    assert "voxelboard/static" not in labels(rows_of(bare))
 
 
 def test_the_harness_own_rows_go_by_name(facts: DatasetFacts) -> None:
     """The reproduce line of a ruler's page: ``voxelboard run -m voxelboard/constant``."""
-    for row in mandatory_rows(facts):
-        assert select_submissions([row.label], facts, "narrative") == [row]
+    for row in rows_of(facts):
+        assert select_submissions([row.label], facts, "narrative", rows_of(facts)) == [row]
     brain = replace(facts, name="alice2016", kind="real")
     with pytest.raises(UserError, match="voxelboard/oracle does not exist for alice2016"):
-        select_submissions(["voxelboard/oracle"], brain, "narrative")
+        select_submissions(["voxelboard/oracle"], brain, "narrative", rows_of(brain))

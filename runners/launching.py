@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a plan is run, as the flags say, and what that is expected to take."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from voxelboard.benchmark.errors import UserError, unknown_name
+from voxelboard.benchmark.settings import Settings
+from voxelboard.runners.capacity import capacity, disk_free
+from voxelboard.runners.console import say
+from voxelboard.runners.local import Outcome
+from voxelboard.runners.plan import Cell, Plan
+from voxelboard.runners.staging import Estimator, Workers, gib, stages_of, too_large
+from voxelboard.runners.workers.stages import Needs, Stage
+
+RUNNERS: Final = ("local", "inline")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What the flags say.
+
+    Attributes
+    ----------
+    runner : ``local`` or ``inline``.
+    timeout : minutes of a process; None for none.
+    """
+
+    runner: str = "local"
+    workers: int | Literal["auto"] = "auto"
+    timeout: float | None = None
+    isolation: bool = True
+    quiet: bool = False
+    verbose: bool = False
+
+    @classmethod
+    def checked(
+        cls,
+        runner: str,
+        workers: str,
+        timeout: float | None,
+        isolation: bool,
+        *,
+        quiet: bool,
+        verbose: bool,
+    ) -> "Launch":
+        """From text; raises UserError for what is not allowed."""
+        if runner not in RUNNERS:
+            raise unknown_name("--runner", runner, RUNNERS)
+        if workers != "auto" and (not workers.isdecimal() or int(workers) < 1):
+            raise UserError(f"--workers {workers!r}; allowed: auto or a number from 1")
+        number: int | Literal["auto"] = "auto" if workers == "auto" else int(workers)
+        return cls(runner, number, timeout, isolation, quiet, verbose)
+
+
+def launch(plan: Plan, settings: Settings, how: Launch, records: Path) -> Outcome:
+    """Run a plan.
+
+    Raises
+    ------
+    UserError
+        for a machine or a cluster that cannot run it, and a folder that cannot be written.
+    KeyboardInterrupt
+        after Ctrl-C; what is stored stays.
+    """
+    from voxelboard.runners.execution import can_fork
+
+    if not plan.to_run:
+        return Outcome()
+    if how.runner == "local" and can_fork():
+        return _run_pool(plan, settings, how, records)
+    if how.runner == "local" and not how.quiet:
+        say("models run one after the other in this process, and are not shut in: that needs Linux")
+    from voxelboard.runners.local import execute
+    from voxelboard.runners.progress import ConsoleReporter
+    from voxelboard.runners.science import load_science
+
+    with ConsoleReporter(quiet=how.quiet, verbose=how.verbose) as reporter:
+        return execute(plan, load_science(), settings, reporter)
+
+
+def _run_pool(plan: Plan, settings: Settings, how: Launch, records: Path) -> Outcome:
+    from voxelboard.runners.execution import describe_workers, execute_stages
+    from voxelboard.runners.workers.screen import PoolScreen
+
+    workers = workers_for(plan, settings, how)
+    stages = stages_of(plan, settings, workers, Estimator(plan, settings, workers))
+    if not how.quiet:
+        say(describe_workers(plan, workers))
+    with PoolScreen(plan, stages, quiet=how.quiet, verbose=how.verbose) as screen:
+        return execute_stages(
+            stages,
+            records,
+            workers,
+            screen,
+            timeout_seconds=how.timeout * 60 if how.timeout else None,
+            fenced=how.isolation,
+        )
+
+
+def workers_for(plan: Plan, settings: Settings, how: Launch) -> Workers:
+    """The workers of this machine for a plan."""
+    from voxelboard.runners.execution import choose_workers
+
+    one = how.runner == "inline"
+    return choose_workers(1 if one else how.workers, settings.device, len(plan.to_run), capacity())
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What the stages of a plan are expected to take, and which of them cannot fit."""
+
+    stages: Sequence[Stage]
+    workers: Workers
+    too_large: Sequence[str]
+    calibrated: bool
+
+    def of(self, cell: Cell) -> dict[str, Any]:
+        """A cell's share of the stage that it runs in; null where it cannot be told."""
+        stage = self._stage(cell)
+        if stage is None:
+            return asdict(Needs(0.0, 0, 0, 0))
+        needs, n = stage.needs, len(stage.cells)
+        return {
+            **asdict(needs),
+            "seconds": None if needs.seconds is None else needs.seconds / n,
+            "disk_bytes": None if needs.disk_bytes is None else needs.disk_bytes // n,
+        }
+
+    def columns(self, cell: Cell) -> tuple[str, str, str, str]:
+        """Time, host memory, GPU memory and disk, for people."""
+        if self._stage(cell) is None:
+            return ("", "", "", "")
+        share = self.of(cell)
+        sizes = [share[name] for name in ("host_bytes", "device_bytes", "disk_bytes")]
+        host, device, disk = ("?" if size is None else gib(size) if size else "" for size in sizes)
+        return ("?" if share["seconds"] is None else span(share["seconds"]), host, device, disk)
+
+    def total(self) -> dict[str, Any]:
+        """The whole: wall seconds with all workers, the largest memory of a stage, disk together."""
+        seconds = [stage.needs.seconds for stage in self.stages]
+        return {
+            "seconds": sum(known for known in seconds if known) / len(self.workers.gpus),
+            "unknown_stages": sum(known is None for known in seconds),
+            "host_bytes": max((stage.needs.host_bytes or 0 for stage in self.stages), default=0),
+            "device_bytes": max((stage.needs.device_bytes or 0 for stage in self.stages), default=0),
+            "disk_bytes": sum(stage.needs.disk_bytes or 0 for stage in self.stages if stage.kind == "scores"),
+            "workers": len(self.workers.gpus),
+            "calibrated": self.calibrated,
+        }
+
+    def summary(self) -> str:
+        """``about 38 min with 2 workers, 21.0 GiB of host memory, ...``."""
+        if not self.stages:
+            return "nothing to run"
+        total = self.total()
+        n = total["workers"]
+        memory = f"{gib(total['host_bytes'])} of host memory"
+        gpu = f", {gib(total['device_bytes'])} of GPU memory" if total["device_bytes"] else ""
+        unknown = f"; {total['unknown_stages']} stages cannot be estimated" if total["unknown_stages"] else ""
+        trust = "timed by stored cells" if self.calibrated else "a first guess, within a factor of three"
+        return (
+            f"about {span(total['seconds'])} with {n} worker{'s' if n > 1 else ''} ({trust}), up to {memory}{gpu} at once, "
+            f"{gib(total['disk_bytes'])} of disk{unknown}"
+        )
+
+    def _stage(self, cell: Cell) -> Stage | None:
+        scores = (stage for stage in self.stages if stage.kind == "scores")
+        return next((stage for stage in scores if any(one.label == cell.label for one in stage.cells)), None)
+
+
+def forecast(plan: Plan, settings: Settings, how: Launch, records: Path) -> Forecast:
+    """What a plan would take here; loads no weights."""
+    workers = workers_for(plan, settings, how)
+    estimator = Estimator(plan, settings, workers)
+    stages = stages_of(plan, settings, workers, estimator)
+    return Forecast(stages, workers, too_large(stages, capacity(), disk_free(records)), estimator.calibrated)
+
+
+def span(seconds: float) -> str:
+    """``40 s``, ``12 min``, ``3.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
