@@ -82,7 +82,7 @@ class WindowSplit(Strict):
 
 
 class GroupSplit(Strict):
-    """Sentences: groups of passages are dealt to folds of nearly equal size, and each fold is left out in turn."""
+    """Groups (passages of one topic, stories, runs) make folds of nearly equal size, and each fold is left out in turn."""
 
     kind: Literal["groups"]
     of: Text
@@ -133,6 +133,7 @@ class Card(Strict):
         "tuckute2024",
         "blank2014",
         "simulated_sentences",
+        "lepetitprince",
     ]
     options: dict[str, str] = Field(default_factory=dict)
     """Choices that the reader leaves open, each with its reason in the notes."""

@@ -25,6 +25,7 @@ from voxelboard.benchmark.readers.base import (
 )
 from voxelboard.benchmark.readers.cards import Card, StoryWindow, WindowSplit
 from voxelboard.benchmark.readers.lazy_runs import LEFT_OUT, LazyRuns, read_labels
+from voxelboard.benchmark.readers.parcellations import find_annotations, surface_labels
 from voxelboard.benchmark.stimuli.stories import Story
 from voxelboard.benchmark.stimuli.word_tables import WordTable, read_gentle, story_on_clock
 
@@ -52,7 +53,8 @@ class Narratives:
     card : of the collection.
     folder : that holds ``derivatives/afni-nosmooth`` and ``stimuli/gentle``.
     variant : a story of the card, and ``:rois`` to take the labels of the vertices (left, then right) from
-        ``rois/fsaverage6.txt``, ``-`` for vertices that are left out (all of its labels are then scored).
+        ``rois/fsaverage6.txt``, ``-`` for vertices that are left out, or from FreeSurfer's annotations of both hemispheres,
+        ``rois/lh.NAME.annot`` and ``rois/rh.NAME.annot`` (all of the labels are then scored).
 
     Raises
     ------
@@ -86,7 +88,7 @@ class Narratives:
         self._excluded = frozenset(self._window.excluded_scans)
         self.subjects = tuple(s for s in self._window.subjects if self._has_kept_scan(s))
         hemispheres = np.repeat(list(HEMISPHERES.values()), n_vertices)
-        self._labels = read_labels(folder / "rois" / "fsaverage6.txt", 2 * n_vertices) if option else hemispheres
+        self._labels = self._regions() if option else hemispheres
         self.scored_rois = tuple(sorted(set(self._labels.tolist()) - {LEFT_OUT})) if option else card.scored_rois
         story = _read_story(name, self._window, folder, card.tr_s)
         self.stories: Mapping[str, Story] = MappingProxyType({name: story})
@@ -108,6 +110,19 @@ class Narratives:
         scan = self._scan(subject)
         kept = self._labels != LEFT_OUT
         return Responses(subject, LazyRuns(tuple(self.stories), lambda _: self._read(scan, kept)), self._labels[kept])
+
+    def _regions(self) -> NDArray[np.str_]:
+        """(n_vertices,) labels from the annotations in rois/, or from a text file."""
+        annotations = find_annotations(self._folder / "rois")
+        if annotations is None:
+            return read_labels(self._folder / "rois" / "fsaverage6.txt", 2 * self._n_vertices)
+        labels = surface_labels(*annotations)
+        if len(labels) != 2 * self._n_vertices:
+            raise DataError(
+                f"{annotations[0].name} and its right half have {len(labels)} vertices, fsaverage6 has {2 * self._n_vertices}",
+                "take the annotations of fsaverage6",
+            )
+        return labels
 
     def _read(self, scan: str, kept: NDArray[np.bool_]) -> Float32Array:
         start, stop = self._window.onset_trs, self._window.onset_trs + self._window.n_trs

@@ -34,8 +34,12 @@ from voxelboard.benchmark.readers.base import (
 from voxelboard.benchmark.readers.card_sources import InsidePath, Name, Text
 from voxelboard.benchmark.readers.cards import SegmentSplit, StorySplit, list_cards
 from voxelboard.benchmark.readers.lazy_runs import LEFT_OUT, LazyRuns, read_labels
+from voxelboard.benchmark.readers.parcellations import atlas_files, parcel_labels
+from voxelboard.benchmark.readers.volumes import Volume, read_volume
 from voxelboard.benchmark.stimuli.stories import Story
-from voxelboard.benchmark.stimuli.word_tables import read_word_table, story_on_clock
+from voxelboard.benchmark.stimuli.transcripts import SUFFIXES as TRANSCRIPTS
+from voxelboard.benchmark.stimuli.transcripts import read_transcript
+from voxelboard.benchmark.stimuli.word_tables import story_on_clock
 from voxelboard.benchmark.strict_yaml import read_yaml, validate
 
 Float32Array = NDArray[np.float32]
@@ -76,7 +80,8 @@ class OwnDataset(BaseModel):
     subjects: Annotated[tuple[Label, ...], Field(min_length=1)]
     split: Annotated[OwnStories | OwnSegments, Field(discriminator="kind")]
     words: InsidePath
-    """Path of the table of a story, with ``{story}``: .csv or .tsv with the columns word, onset, offset in seconds."""
+    """Path of the transcript of a story, with ``{story}``: .csv or .tsv (columns word, onset, offset in seconds, or BIDS events),
+    .json of WhisperX, Whisper or Gentle, or .TextGrid."""
     first_row_s: float = 0.0
     """Seconds in the word tables at the moment when the first response row starts; negative if the scan starts first."""
     responses: InsidePath
@@ -85,7 +90,10 @@ class OwnDataset(BaseModel):
     mask: InsidePath | None = None
     """For NIfTI: a volume that is not zero where a voxel is meant; may hold ``{subject}``."""
     rois: InsidePath | None = None
-    """Path of a text file with the label of each voxel, ``-`` leaves one out; may hold ``{subject}``."""
+    """Path of a text file with the label of each voxel, ``-`` leaves one out, or of a NIfTI parcellation with a table
+    of ``number name`` beside it (atlas.nii.gz, atlas.txt); may hold ``{subject}``."""
+    atlas: Text | None = None
+    """Instead of ``rois``: an atlas that nilearn has on this machine, such as harvard-oxford or schaefer-400."""
     scored_rois: tuple[Text, ...] = ()
     """The headline is the mean over these; without it, over all labels."""
     ceiling: CeilingKind
@@ -117,8 +125,10 @@ class OwnDataset(BaseModel):
             raise ValueError(f"responses: {self.responses!r} must end in one of {', '.join(SUFFIXES)}")
         if has_suffix(self.responses, NIFTI) != (self.mask is not None):
             raise ValueError("mask: give one with NIfTI responses, and with no others")
-        if not self.words.endswith((".csv", ".tsv")):
-            raise ValueError(f"words: {self.words!r} must end in .csv or .tsv")
+        if not has_suffix(self.words, TRANSCRIPTS):
+            raise ValueError(f"words: {self.words!r} must end in one of {', '.join(TRANSCRIPTS)}")
+        if has_suffix(self.rois or "", NIFTI) and self.mask is None:
+            raise ValueError("rois: a parcellation needs NIfTI responses and their mask")
         return self
 
     @model_validator(mode="after")
@@ -134,6 +144,8 @@ class OwnDataset(BaseModel):
         train = self.split.train if isinstance(self.split, StorySplit) else ()
         if strangers := {story for stories in self.not_heard.values() for story in stories} - set(train):
             raise ValueError(f"not_heard must name training stories, got {', '.join(sorted(strangers))}")
+        if self.atlas is not None and (self.rois is not None or self.mask is None):
+            raise ValueError("atlas: needs NIfTI responses with a mask, and no rois beside it")
         if self.ceiling == "inter_subject" and len(self.subjects) < 2:
             raise ValueError("ceiling: inter_subject needs two subjects or more")
         return self
@@ -264,7 +276,18 @@ class OwnData:
         return read_mask(require_file(path, f"{FILE} says mask: {self._own.mask}"))
 
     def _read_labels(self, subject: str) -> NDArray[np.str_] | None:
-        return None if self._own.rois is None else read_labels(self._folder / _fill(self._own.rois, subject=subject))
+        if self._own.atlas is not None:
+            return parcel_labels(*atlas_files(self._own.atlas), self._mask_volume(subject))
+        if self._own.rois is None:
+            return None
+        path = self._folder / _fill(self._own.rois, subject=subject)
+        if not has_suffix(path, NIFTI):
+            return read_labels(path)
+        table = path.with_name(path.name.partition(".nii")[0] + ".txt")
+        return parcel_labels(path, table, self._mask_volume(subject))
+
+    def _mask_volume(self, subject: str) -> Volume:
+        return read_volume(self._folder / _fill(self._own.mask or "", subject=subject))
 
     def _scored_rois(self) -> tuple[str, ...]:
         sets = [{ROI} if own is None else set(own.tolist()) - {LEFT_OUT} for own in self._labels.values()]
@@ -284,7 +307,7 @@ class OwnData:
             raise DataError(f"{FILE}: nobody heard the story {name!r}", "leave it out of the split")
         return story_on_clock(
             name,
-            read_word_table(path),
+            read_transcript(path),
             first_row_s=self._own.first_row_s,
             n_trs=self._shape(heard[0], name)[1],
             tr=self._own.tr_s,

@@ -235,6 +235,12 @@ def _open_blank2014(card: Card, variant: str) -> NarrativeData:
     return open_blank2014(card, dataset_path(card.name), variant)
 
 
+def _open_lepetitprince(card: Card, variant: str) -> NarrativeData:
+    from voxelboard.benchmark.readers.lepetitprince import LePetitPrince
+
+    return LePetitPrince(card, dataset_path(card.name), variant)
+
+
 # A card's ``reader`` -> how to open it. Imports wait, so that listing data sets stays fast.
 READERS: dict[str, Callable[[Card, str], Dataset]] = {
     "simulated": _open_simulated,
@@ -246,6 +252,7 @@ READERS: dict[str, Callable[[Card, str], Dataset]] = {
     "pereira2018": _open_pereira2018,
     "tuckute2024": _open_tuckute2024,
     "blank2014": _open_blank2014,
+    "lepetitprince": _open_lepetitprince,
 }
 
 

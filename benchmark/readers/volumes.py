@@ -44,6 +44,17 @@ def read_volume(path: Path, hint: str = "get the file again") -> Volume:
     return Volume(values, affine)
 
 
+def read_grid(path: Path, hint: str = "get the file again") -> Volume:
+    """The grid of a NIfTI file, without its numbers: values are zeros that take no memory; a fourth axis is dropped."""
+    require_file(path, hint)
+    with damage_told(path):
+        image = _load(path)
+        shape, affine = tuple(image.shape[:3]), np.asarray(image.affine, dtype=np.float64)
+    if len(shape) != 3:
+        raise DataError(f"{path.name}: shape {image.shape}, expected a volume", hint)
+    return Volume(np.broadcast_to(np.int8(0), shape), affine)
+
+
 def read_surface_map(path: Path, hint: str = "get the file again") -> NDArray[np.float32]:
     """(n_vertices,) or (n_maps, n_vertices) float32 of an MGH/MGZ surface file, which stores (n_vertices, 1, 1, n_maps)."""
     require_file(path, hint)

@@ -17,6 +17,9 @@ from voxelboard.benchmark.stimuli.stories import Story, make_story
 FloatArray = NDArray[np.float64]
 
 COLUMNS = ("word", "onset", "offset")
+# How else laboratories call them. BIDS events have a duration instead of an end, and rows that are no words.
+_ALIASES = {"word": ("text", "token", "value"), "onset": ("start", "start_time"), "offset": ("end", "stop", "end_time")}
+_DURATION, _KIND = "duration", "trial_type"
 _NO_TIME = frozenset({"", "n/a", "nan", "na"})  # as BIDS, pandas and R write a missing number
 
 
@@ -40,6 +43,9 @@ class WordTable:
 def read_word_table(path: Path) -> WordTable:
     """Read a .csv or .tsv file with the columns word, onset and offset (seconds); other columns are not looked at.
 
+    Also known are text, token or value for the word, start for the onset, end or stop for the offset, and in BIDS events a
+    duration; where a column trial_type says ``word`` of some rows, these are the words.
+
     A word whose onset and offset are both empty (or n/a) was not found in the audio, see :func:`fill_times`.
 
     Raises
@@ -51,7 +57,9 @@ def read_word_table(path: Path) -> WordTable:
     """
     rows = _rows(path, None)
     header = [cell.strip().lower() for cell in rows[0]] if rows else []
-    missing = [name for name in COLUMNS if name not in header]
+    found = {name: next((n for n in (name, *_ALIASES[name]) if n in header), None) for name in COLUMNS}
+    lasts = found["offset"] is None and _DURATION in header
+    missing = [name for name in COLUMNS if found[name] is None and not (lasts and name == "offset")]
     if missing:
         raise DataError(
             f"{path.name}: no column {', '.join(missing)}; the first line says {', '.join(header) or 'nothing'}",
@@ -63,8 +71,26 @@ def read_word_table(path: Path) -> WordTable:
                 f"{path.name}, line {k}: {len(row)} cells in {len(header)} columns",
                 "quote words that hold the delimiter, and write 4.5, not 4,5",
             )
-    places = [header.index(name) for name in COLUMNS]
-    return _table(path, [(k, [row[p] if p < len(row) else "" for p in places]) for k, row in enumerate(rows[1:], 2)])
+    places = [header.index(name or _DURATION) for name in found.values()]
+    cells = [(k, [row[p] if p < len(row) else "" for p in places]) for k, row in _word_rows(rows, header)]
+    return _table(path, [(k, _with_offset(path, k, row)) for k, row in cells] if lasts else cells)
+
+
+def _word_rows(rows: Sequence[list[str]], header: Sequence[str]) -> list[tuple[int, list[str]]]:
+    """Line number and cells of the rows that are words."""
+    numbered = list(enumerate(rows[1:], 2))
+    if _KIND not in header:
+        return numbered
+    place = header.index(_KIND)
+    words = [(k, row) for k, row in numbered if place < len(row) and row[place].strip().lower() == "word"]
+    return words or numbered
+
+
+def _with_offset(path: Path, line: int, cells: list[str]) -> list[str]:
+    """Word, onset and duration -> word, onset, offset."""
+    word, onset, duration = cells
+    times = [_seconds(path, line, name, cell) for name, cell in (("onset", onset), (_DURATION, duration))]
+    return [word, onset, repr(sum(times)) if np.isfinite(times).all() else ""]
 
 
 def read_gentle(path: Path) -> WordTable:

@@ -165,7 +165,9 @@ def test_a_single_story_is_cut_into_segments(folder):
         ({"responses": "responses/{subject}/{story}.mat"}, r"must end in one of \.npy"),
         ({"responses": "responses/{subject}/{story}.nii"}, "mask: give one with NIfTI"),
         ({"words": "words.csv"}, r"needs \['story'\]"),
-        ({"words": "words/{story}.txt"}, r"must end in \.csv or \.tsv"),
+        ({"words": "words/{story}.txt"}, r"must end in one of \.csv, \.tsv, \.json, \.textgrid"),
+        ({"rois": "atlas.nii.gz"}, "a parcellation needs NIfTI responses"),
+        ({"atlas": "schaefer-400"}, "atlas: needs NIfTI responses with a mask"),
         ({"ceiling": "repeat"}, "ceiling: got 'repeat'; allowed: .*Did you mean 'repeats'"),
         ({"not_heard": {"s02": ["night-train"]}}, "must name training stories, got night-train"),
         ({"not_heard": {"s07": ["market"]}}, "not_heard of unknown subjects: s07"),
@@ -184,7 +186,7 @@ def test_a_wrong_dataset_yaml_is_told(folder, changes, message):
 @pytest.mark.parametrize(
     ("rows", "header", "message"),
     [
-        (word_rows(), ("word", "start", "offset"), r"garden\.csv: no column onset; the first line says word, start"),
+        (word_rows(), ("word", "begin", "offset"), r"garden\.csv: no column onset; the first line says word, begin"),
         ([("a", "4,5", "5")], ("word", "onset", "offset"), "line 2: 4 cells in 3 columns"),
         ([("a", "x", "5")], ("word", "onset", "offset"), "line 2: onset 'x' is not a number of seconds"),
         ([("a", "5", "4")], ("word", "onset", "offset"), "line 2: 'a' has the onset '5' and offset '4'"),
@@ -273,3 +275,40 @@ def test_the_narrative_task_finds_a_planted_feature_in_the_folder(folder):
     (true,) = Narrative().run(data, ("s01",), ModelFeatures(features), protocol, torch.device("cpu"))
     assert true.scores["normalised"].estimate == pytest.approx(1, abs=0.1)
     assert (true.n_voxels, true.n_repeats, set(true.by_roi)) == (3, 4, {"STG", "IFG"})
+
+
+def test_regions_come_from_a_parcellation_and_words_from_a_textgrid(folder):
+    """All stories as volumes on a (2, 2, 3) grid; the parcels lie on a finer one."""
+    mask = np.zeros((2, 2, 3), dtype=np.uint8)
+    mask[0] = 1
+    parcels = np.repeat(np.arange(1, 4)[None, None], 2, axis=0).repeat(2, axis=1).repeat(2, axis=2)  # 1-mm steps in z
+    fine = np.diag([2.0, 2.0, 1.0, 1.0])
+    nibabel.save(nibabel.Nifti1Image(mask, np.diag([2.0, 2, 2, 1])), folder / "mask.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(parcels.astype(np.int16), fine), folder / "atlas.nii.gz")
+    (folder / "atlas.txt").write_text("1 AC\n2 STG\n3 Unknown\n")
+    for subject in ("s01", "s02"):
+        for story, run in runs_of(subject).items():
+            n_trs = run.shape[-2]
+            volume = np.random.default_rng(1).standard_normal((2, 2, 3, n_trs)).astype(np.float32)
+            nibabel.save(
+                nibabel.Nifti1Image(volume, np.diag([2.0, 2, 2, 1])), folder / f"responses/{subject}/{story}.nii.gz"
+            )
+    marks = "".join(f'{4 + 1.5 * k} {4.5 + 1.5 * k} "w{k}"\n' for k in range(50))
+    grid = (
+        f'File type = "ooTextFile"\nObject class = "TextGrid"\n0 90 <exists> 1\n"IntervalTier" "words" 0 90 50\n{marks}'
+    )
+    for story in STORIES:
+        (folder / f"words/{story}.TextGrid").write_text(grid)
+    edit(
+        folder,
+        words="words/{story}.TextGrid",
+        responses="responses/{subject}/{story}.nii.gz",
+        mask="mask.nii.gz",
+        rois="atlas.nii.gz",
+        ceiling="none",
+        scored_rois=None,
+    )
+    data = open_dataset(str(folder))
+    assert data.scored_rois == ("AC", "STG")
+    assert data.stories["garden"].words[:2] == ("w0", "w1")
+    assert data.responses("s01").rois.tolist() == ["AC", "STG"] * 2  # the third z is in no region
