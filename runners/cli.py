@@ -19,6 +19,7 @@ from voxelboard.runners.commands.compare import compare
 from voxelboard.runners.commands.data import data_app
 from voxelboard.runners.commands.doctor import doctor
 from voxelboard.runners.commands.explain import explain
+from voxelboard.runners.commands.export import export
 from voxelboard.runners.commands.listing import list_app
 from voxelboard.runners.commands.render import render
 from voxelboard.runners.commands.run import run
@@ -59,6 +60,7 @@ app.command()(explain)
 app.command()(compare)
 app.add_typer(data_app, name="data")
 app.add_typer(cache_app, name="cache")
+app.command()(export)
 app.command()(doctor)
 app.command()(selftest)
 
