@@ -38,8 +38,18 @@ SomeStories = Annotated[
 
 
 @data_app.command("list")
-def list_data(as_json: Json = False) -> None:
+def list_data(
+    as_json: Json = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", envvar="VOXELBOARD_MARKDOWN", help="The table of the documentation.")
+    ] = False,
+) -> None:
     """The data sets, and which of them are on this machine."""
+    from voxelboard.runners.card_table import cards_markdown
+
+    if markdown:
+        put(cards_markdown())
+        return
     put_datasets(as_json)
 
 
@@ -115,12 +125,14 @@ def add(
     from voxelboard.benchmark.readers.card_files import files_here
     from voxelboard.benchmark.readers.cards import load_card
     from voxelboard.benchmark.readers.registry import add_dataset
+    from voxelboard.runners.fetching.show import show_verification
 
     card = load_card(name)
     say(f"{card.title}\nlicence: {card.licence.name}, {card.licence.url}")
     if card.terms:
         say(f"terms: {card.terms}")
-    add_dataset(name, path)
+    with show_verification(name) as progress:
+        add_dataset(name, path, progress=progress)
     say(f"{len(files_here(card, path.expanduser()))} files are as the card says; cite:\n{card.citation.bibtex.strip()}")
     put(str(path.expanduser().resolve()))
 
@@ -131,13 +143,15 @@ def verify(name: Name, subjects: SomeSubjects = None, stories: SomeStories = Non
     from voxelboard.benchmark.readers.card_files import files_here, verify_files
     from voxelboard.benchmark.readers.cards import load_card
     from voxelboard.benchmark.readers.registry import dataset_path
+    from voxelboard.runners.fetching.show import show_verification
 
     card = load_card(name)
     if card.source.kind == "generated":
         put(f"{name} is generated from a seed: it has no files")
         return
     folder = dataset_path(name)
-    verify_files(card, folder, subjects=_names(subjects), stories=_names(stories))
+    with show_verification(name) as progress:
+        verify_files(card, folder, progress, subjects=_names(subjects), stories=_names(stories))
     put(f"{name} {card.version}: {len(files_here(card, folder))} files are as the card says")
 
 

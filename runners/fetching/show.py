@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from voxelboard.benchmark.readers.card_files import VerifyProgress
 from voxelboard.runners.fetching.download import Report
 from voxelboard.runners.fetching.fetch import FetchPlan
 from voxelboard.runners.fetching.remote import RemoteFile
@@ -45,4 +46,29 @@ def show_progress(plan: FetchPlan, *, quiet: bool = False, console: Console | No
         yield report
     finally:
         if live:
+            bar.stop()
+
+
+@contextmanager
+def show_verification(name: str, console: Console | None = None) -> Iterator[VerifyProgress]:
+    """A progress of checksums: a live line on a terminal, a line now and then in a log."""
+    console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+    said = time.monotonic()
+    bar = Progress(TextColumn("{task.description}"), BarColumn(20), DownloadColumn(), console=console, transient=True)
+    line = bar.add_task(f"checking {name}", total=None)
+
+    def progress(path: str, done: int, total: int) -> None:
+        nonlocal said
+        if console.is_terminal:
+            bar.update(line, completed=done, total=total)
+        elif time.monotonic() - said >= _LINE_EVERY_S:
+            said = time.monotonic()
+            console.print(f"  checked {done / 1e6:.0f} of {total / 1e6:.0f} MB, now {path}")
+
+    if console.is_terminal:
+        bar.start()
+    try:
+        yield progress
+    finally:
+        if console.is_terminal:
             bar.stop()
