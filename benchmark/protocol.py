@@ -124,6 +124,26 @@ class DiagnosticsPolicy:
 
 
 @dataclass(frozen=True)
+class DramaPolicy:
+    """From annotations of films to the banded model of the task drama. Times in seconds."""
+
+    window_s: int = 1  # text of the present second alone, cw1: the headline of Nakagi et al. 2024
+    # Averaged over these shifts, as there. One weight a feature: FIR delays would multiply the columns of five levels.
+    delays_s: tuple[float, ...] = (8.0, 9.0, 10.0)
+    # Sound, picture and the form of texts act at the latency of the response itself, so their delays are FIR and early;
+    # the late ones take what the form of the texts does at the levels' own delays.
+    confound_delays_s: tuple[float, ...] = (3.0, 5.0, 7.0, 9.0, 11.0)
+    # At most so many principal components a level (the paper's number), and one per so many training TRs: the ridge of
+    # a few hours has no use for more, and the search costs the cube of the columns.
+    n_components: int = 1280
+    trs_per_component: int = 20
+    n_draws: int = 24  # of band weights, the first one uniform; the paper draws 100
+    # Block length of the permutation test, TRs of 1 s: 10 (the paper's) has a false-positive rate of .07-.11 on features
+    # that are held for 5 s and averaged over 3 s.
+    permutation_block_trs: int = 40
+
+
+@dataclass(frozen=True)
 class Protocol:
     """The whole measurement. ``name`` is what users type, ``hash_of(task)`` is what records carry."""
 
@@ -136,6 +156,7 @@ class Protocol:
     confounds: ConfoundPolicy = field(default_factory=ConfoundPolicy)
     score: ScorePolicy = field(default_factory=ScorePolicy)
     diagnostics: DiagnosticsPolicy = field(default_factory=DiagnosticsPolicy)
+    drama: DramaPolicy = field(default_factory=DramaPolicy)
     seed: int = 20261121
 
     def constants(self, task: TaskName | None = None) -> dict[str, Any]:
@@ -159,7 +180,7 @@ _SHARED: Final = ("name", "scored", "seed")
 # Which sections the scores of a task depend on: a new constant of one task leaves the scores of the others comparable.
 TASK_SECTIONS: Final[dict[TaskName, tuple[str, ...]]] = {
     "narrative": ("context", "design", "sentences", "encoding", "confounds", "score", "diagnostics"),
-    "drama": ("context", "encoding", "score"),
+    "drama": ("design", "encoding", "confounds", "score", "diagnostics", "drama"),
     "captions": ("context", "encoding", "score"),
     "ablation": ("context", "design", "encoding", "confounds", "score"),
 }

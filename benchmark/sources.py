@@ -21,7 +21,7 @@ from voxelboard.benchmark.models.load import load_model
 from voxelboard.benchmark.models.simulated import OracleModel, planted_model
 from voxelboard.benchmark.models.transformer import TransformerModel
 from voxelboard.benchmark.protocol import Protocol, hash_json
-from voxelboard.benchmark.readers.base import NarrativeData
+from voxelboard.benchmark.readers.base import Dataset, NarrativeData
 from voxelboard.benchmark.revision import resolved_revision
 from voxelboard.benchmark.settings import Settings
 from voxelboard.benchmark.stimuli.stories import Story, make_story
@@ -114,7 +114,7 @@ def open_sources(
     )
 
 
-def build_model(submission: Submission, data: NarrativeData, settings: Settings, device: torch.device) -> WordModel:
+def build_model(submission: Submission, data: Dataset, settings: Settings, device: torch.device) -> WordModel:
     """The model of a submission, ready to read stories."""
     entry = submission.model
     if entry.source == "simulated":
@@ -132,7 +132,7 @@ def build_model(submission: Submission, data: NarrativeData, settings: Settings,
     )
 
 
-def _baseline(model_id: str, data: NarrativeData) -> WordModel:
+def _baseline(model_id: str, data: Dataset) -> WordModel:
     if model_id == "oracle":
         return OracleModel()
     match = _BASELINE.fullmatch(model_id)

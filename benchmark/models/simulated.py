@@ -6,7 +6,8 @@ Their true order is known, so a pipeline can be checked against it. They never s
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from types import MappingProxyType
 from typing import Literal
 
@@ -17,6 +18,7 @@ from voxelboard.benchmark.errors import UserError
 from voxelboard.benchmark.models.base import ModelIdentity, Progress
 from voxelboard.benchmark.protocol import ContextPolicy, hash_json
 from voxelboard.benchmark.stimuli.simulated import ar1, n_columns
+from voxelboard.benchmark.stimuli.simulated_drama import content_entries, drama_world
 from voxelboard.benchmark.stimuli.stories import Story
 
 FloatArray = NDArray[np.float64]
@@ -29,6 +31,7 @@ _PROFILE = {"lex": (0.1, 0.35), "syn": (0.5, 0.3), "sem": (0.7, 0.3)}
 _JUNK_SERIES = 8
 _JUNK_AR = 0.5
 _JUNK_GAIN = 0.15
+_MEANING_WIDTH = 0.45  # of the stretch of layers in which a meaning of the simulated drama is strong
 _FORM_FEATURES = 3  # of a twin: length, position in the sentence, distance from the story's start
 _ID = re.compile(
     r"planted-(?:q(?P<q>[0-9.]+)|lex(?P<lex>[0-9.]+)-syn(?P<syn>[0-9.]+)-sem(?P<sem>[0-9.]+))"
@@ -101,6 +104,50 @@ class PlantedModel:
         if progress is not None:
             progress(story.n_words, story.n_words)
         return states.astype(np.float32)
+
+    def read_texts(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
+        """(n_layers, n_texts, n_features) float32: what the content words of each text mean, as well as it knows them.
+
+        A word has the same error wherever it stands. Layer by layer other meanings are strong, the first ones early: so
+        each level of the simulated drama has a layer of its own. Its untrained twin knows lengths and counts only.
+        """
+        words = [text.lower().replace(",", " ").replace(";", " ").split() for text in texts]
+        junk = np.stack(
+            [np.random.default_rng([self._seed, 4, _number(text)]).standard_normal(_JUNK_SERIES) for text in texts]
+        )
+        layers = [
+            self._text_layer(layer, words) + _JUNK_GAIN * junk @ self._junk[layer] for layer in range(self.n_layers)
+        ]
+        if progress is not None:
+            progress(len(texts), len(texts))
+        return np.stack(layers).astype(np.float32)
+
+    def _text_layer(self, layer: int, words: list[list[str]]) -> FloatArray:
+        if not self._trained:
+            form = np.array([[len(text), sum(map(len, text))] for text in words], dtype=np.float64)
+            seen: FloatArray = np.tanh(0.3 * np.log1p(form) @ self._form[layer][:2] + 0.5 * self._bias[layer])
+            return seen
+        content = content_entries()
+        rows = [[content[word] for word in text if word in content] for text in words]
+        known = self._meanings[[row for text in rows for row in text]]
+        counts = np.array([len(row) for row in rows])
+        starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+        sums = np.zeros((len(words), known.shape[1]))
+        filled = counts > 0
+        sums[filled] = np.add.reduceat(known, starts[filled]) / counts[filled, None] if filled.any() else 0.0
+        x = layer / max(self.n_layers - 1, 1)
+        gains = np.exp(-0.5 * ((x - np.linspace(0, 1, known.shape[1])) / _MEANING_WIDTH) ** 2)
+        mixed: FloatArray = (gains * sums) @ self._mixing["lex"][: known.shape[1]]
+        return mixed
+
+    @cached_property
+    def _meanings(self) -> FloatArray:
+        """(n_entries, n_meanings) of the words of the simulated drama, with this model's errors."""
+        q = float(np.mean(list(self.fidelity.values())))
+        table = drama_world().embeddings
+        error = np.random.default_rng([self._seed, 5]).standard_normal(table.shape)
+        known: FloatArray = np.sqrt(q) * table + np.sqrt(1 - q) * error
+        return known
 
     def _read(self, latents: Mapping[str, FloatArray], rng: np.random.Generator) -> FloatArray:
         n_words = len(latents["lex"])

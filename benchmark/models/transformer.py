@@ -76,6 +76,10 @@ class TransformerModel:
         """Words that see less context than the policy says, because the model's input is shorter; reads no weights."""
         return self._plan(story, context, self._tokenizer, self.identity.max_tokens).n_shortened
 
+    def count_cut_texts(self, texts: Sequence[str]) -> int:
+        """Texts that are longer than the model's input, so that :meth:`read_texts` cuts them; reads no weights."""
+        return plan_texts(texts, self._tokenizer, self.identity.max_tokens).n_shortened
+
     def states(self, story: Story, context: ContextPolicy, progress: Progress | None = None) -> NDArray[np.float32]:
         """(n_layers, n_words, n_features) float32 on the host; word ``i`` saw the words ``chunk_start(i) .. i``.
 

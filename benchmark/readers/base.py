@@ -85,6 +85,32 @@ def leave_one_segment_out(story: str, n_trs: int, n_segments: int) -> Split:
     return Split(folds=tuple((tuple(other for other in segments if other != test), (test,)) for test in segments))
 
 
+class Timed(Protocol):
+    """What is presented in one piece: a story, or a run of a film."""
+
+    @property
+    def n_trs(self) -> int: ...
+    @property
+    def tr(self) -> float: ...
+
+
+class Presented(Protocol):
+    """What of a data set the preparation of responses needs to know."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def stories(self) -> Mapping[str, Timed]: ...
+    @property
+    def subjects(self) -> tuple[str, ...]: ...
+    @property
+    def split(self) -> "Split": ...
+
+    def responses(self, subject: str) -> "Responses":
+        """The responses of one subject."""
+        ...
+
+
 class Dataset(Protocol):
     """A data set of any task, opened."""
 
@@ -143,7 +169,7 @@ def require_subject(data_name: str, subject: str, subjects: tuple[str, ...]) -> 
         raise unknown_name(f"subject of {data_name}", subject, subjects)
 
 
-def check_responses(responses: Responses, stories: Mapping[str, Story], min_trs: int) -> None:
+def check_responses(responses: Responses, stories: Mapping[str, Timed], min_trs: int) -> None:
     """Refuse responses that cannot be scored.
 
     Raises

@@ -90,6 +90,50 @@ class GroupSplit(Strict):
     n_folds: Annotated[int, Field(ge=2)]
 
 
+class FilmEpisode(Strict):
+    """Runs that continue one another; every run but the first starts with seconds of the run before."""
+
+    runs: Annotated[dict[Text, Annotated[int, Field(gt=0)]], Field(min_length=1)]
+    """Run -> seconds, with the overlap, in order."""
+    test: tuple[Text, ...] = ()
+
+    @model_validator(mode="after")
+    def _test_runs_are_the_last(self) -> Self:
+        names = tuple(self.runs)
+        if self.test != names[len(names) - len(self.test) :]:
+            raise ValueError(f"test runs {', '.join(self.test)} are not the last runs of {', '.join(names)}")
+        return self
+
+
+class FilmTitle(Strict):
+    """One film or series; no inner fold holds a part of it."""
+
+    fold: Annotated[int, Field(ge=0)]
+    """Inner fold of its training runs."""
+    episodes: Annotated[tuple[FilmEpisode, ...], Field(min_length=1)]
+
+
+class FilmSplit(Strict):
+    """Films cut into runs: the last runs of each title are test."""
+
+    kind: Literal["films"]
+    overlap_s: Annotated[int, Field(ge=0)]
+    """Seconds at the start of a run that repeat the run before and are not scored."""
+    titles: Annotated[dict[Text, FilmTitle], Field(min_length=2)]
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        runs = [run for title in self.titles.values() for episode in title.episodes for run in episode.runs]
+        twice = sorted({run for run in runs if runs.count(run) > 1})
+        if twice:
+            raise ValueError(f"runs are listed twice: {', '.join(twice)}")
+        if len({title.fold for title in self.titles.values()}) < 2:
+            raise ValueError("all titles are in one inner fold")
+        if not any(episode.test for title in self.titles.values() for episode in title.episodes):
+            raise ValueError("no run is test")
+        return self
+
+
 class RoiSet(Strict):
     """A parcellation: the labels that voxels can have."""
 
@@ -134,6 +178,8 @@ class Card(Strict):
         "blank2014",
         "simulated_sentences",
         "lepetitprince",
+        "simulated_drama",
+        "ds005531",
     ]
     options: dict[str, str] = Field(default_factory=dict)
     """Choices that the reader leaves open, each with its reason in the notes."""
@@ -146,7 +192,7 @@ class Card(Strict):
     """Subject -> voxels of each file, where the source says so; another number is refused."""
     not_heard: dict[Text, tuple[Text, ...]] = Field(default_factory=dict)
     """Subject -> training stories that the source does not have of this subject."""
-    split: Annotated[StorySplit | SegmentSplit | WindowSplit | GroupSplit, Field(discriminator="kind")]
+    split: Annotated[StorySplit | SegmentSplit | WindowSplit | GroupSplit | FilmSplit, Field(discriminator="kind")]
     ceiling_kind: Literal["repeats", "inter_subject", "none"]
     ceiling_rule: Text | None = None
     """How the literature estimates the ceiling of this data set, and what is done here."""

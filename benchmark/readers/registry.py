@@ -182,6 +182,15 @@ def _open_simulated(card: Card, variant: str) -> NarrativeData:
     return open_simulated(preset or DEFAULT_PRESET, int(seed or 0))
 
 
+def _open_simulated_drama(card: Card, variant: str) -> Dataset:
+    from voxelboard.benchmark.readers.simulated_drama import DEFAULT_PRESET, open_simulated_drama
+
+    preset, _, seed = variant.partition(":")
+    if seed and not seed.isdecimal():
+        raise UserError(f"{seed!r} is not a seed", f"write {card.name}:{preset}:1")
+    return open_simulated_drama(preset or DEFAULT_PRESET, int(seed or 0))
+
+
 def _open_lebel2023(card: Card, variant: str) -> NarrativeData:
     from voxelboard.benchmark.readers.lebel2023 import Lebel2023
 
@@ -244,6 +253,7 @@ def _open_lepetitprince(card: Card, variant: str) -> NarrativeData:
 # A card's ``reader`` -> how to open it. Imports wait, so that listing data sets stays fast.
 READERS: dict[str, Callable[[Card, str], Dataset]] = {
     "simulated": _open_simulated,
+    "simulated_drama": _open_simulated_drama,
     "lebel2023_pcs": _open_lebel2023_pcs,
     "alice2016": _open_alice2016,
     "lebel2023": _open_lebel2023,

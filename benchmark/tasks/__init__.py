@@ -8,7 +8,7 @@ from voxelboard.benchmark.errors import unknown_name
 if TYPE_CHECKING:
     from voxelboard.benchmark.tasks.base import Task
 
-TASKS = ("narrative",)
+TASKS = ("narrative", "drama")
 
 
 def load_task(name: str) -> "Task":
@@ -17,4 +17,8 @@ def load_task(name: str) -> "Task":
         from voxelboard.benchmark.tasks.narrative import Narrative
 
         return Narrative()
+    if name == "drama":
+        from voxelboard.benchmark.tasks.drama import Drama
+
+        return Drama()
     raise unknown_name("task", name, TASKS)

@@ -14,7 +14,7 @@ from voxelboard.benchmark.encoding.designs import primal_problem
 from voxelboard.benchmark.encoding.ridge import fit_ridge
 from voxelboard.benchmark.errors import InvalidNumbers
 from voxelboard.benchmark.protocol import Protocol
-from voxelboard.benchmark.stimuli.stories import Story
+from voxelboard.benchmark.readers.base import Timed
 from voxelboard.benchmark.tasks.encode import common_tr, replace_delays, segmented
 from voxelboard.benchmark.tasks.preparation import Cohort
 from voxelboard.benchmark.tasks.scoring import HeldOutResponses, correlation_influence
@@ -22,7 +22,7 @@ from voxelboard.benchmark.tasks.scoring import HeldOutResponses, correlation_inf
 FloatArray = NDArray[np.float64]
 
 
-def time_only_features(stories: Mapping[str, Story], sigma_trs: float) -> dict[str, FloatArray]:
+def time_only_features(stories: Mapping[str, Timed], sigma_trs: float) -> dict[str, FloatArray]:
     """Story -> (n_trs, n_trs of all stories): the identity of each TR, smoothed in time with a Gaussian."""
     total = sum(story.n_trs for story in stories.values())
     features, first = {}, 0
@@ -36,7 +36,7 @@ def time_only_features(stories: Mapping[str, Story], sigma_trs: float) -> dict[s
 
 
 def time_only_predictions(
-    stories: Mapping[str, Story], cohort: Cohort, protocol: Protocol, device: torch.device
+    stories: Mapping[str, Timed], cohort: Cohort, protocol: Protocol, device: torch.device
 ) -> list[NDArray[np.float32]]:
     """Predictions of each fold's test rows from a feature that knows only when a TR happened.
 

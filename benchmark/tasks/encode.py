@@ -15,7 +15,7 @@ from voxelboard.benchmark.encoding.ridge import RidgeFit, fit_ridge
 from voxelboard.benchmark.errors import DataError
 from voxelboard.benchmark.features.confounds import confound_bins, confound_features, convolved_confounds
 from voxelboard.benchmark.protocol import Protocol
-from voxelboard.benchmark.readers.base import Segment
+from voxelboard.benchmark.readers.base import Segment, Timed
 from voxelboard.benchmark.stimuli.stories import RowUnit, Story
 from voxelboard.benchmark.tasks.preparation import Cohort, PreparedFold
 
@@ -86,7 +86,7 @@ def segmented(features: Mapping[str, NDArray[np.floating]], protocol: Protocol, 
     )
 
 
-def common_tr(stories: Mapping[str, Story]) -> float:
+def common_tr(stories: Mapping[str, Timed]) -> float:
     """The TR of all stories, in seconds; raises DataError when they differ."""
     trs = {story.tr for story in stories.values()}
     if len(trs) != 1:

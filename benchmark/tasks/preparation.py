@@ -6,7 +6,7 @@ z-scored by itself and the average of repeats is never z-scored again.
 """
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,11 +17,12 @@ from voxelboard.benchmark.encoding.filters import high_pass
 from voxelboard.benchmark.errors import DataError, unknown_name
 from voxelboard.benchmark.features.store import default_store_folder
 from voxelboard.benchmark.protocol import DesignPolicy, Protocol
-from voxelboard.benchmark.readers.base import NarrativeData, Responses, Segment, check_responses
+from voxelboard.benchmark.readers.base import Presented, Responses, Segment, Timed, check_responses
 from voxelboard.benchmark.scratch import working_array
-from voxelboard.benchmark.stimuli.stories import Story
 
 FloatArray = NDArray[np.float32]
+
+FoldRule = Callable[[Sequence[Segment]], NDArray[np.intp]]  # segments -> (n_segments,) inner fold of each
 
 NOISE_BRAIN = "noise brain"  # the pseudo-subject of every cohort, and the label of its voxels
 
@@ -108,16 +109,18 @@ def inner_fold_numbers(segments: Sequence[Segment], n_folds: int) -> NDArray[np.
 
 
 def cohorts(
-    data: NarrativeData,
+    data: Presented,
     subjects: Sequence[str],
     protocol: Protocol,
     n_train_segments: int | None = None,
     stories: Collection[str] | None = None,
+    inner_folds: FoldRule | None = None,
 ) -> list[Cohort]:
     """Group subjects by the stories that they heard, prepare their responses, and add the noise brain to each group.
 
     ``n_train_segments`` keeps the first training segments of each fold only (a look, never a ranked score);
-    ``stories`` restricts training to stories that have features.
+    ``stories`` restricts training to stories that have features; ``inner_folds`` deals the training segments to inner
+    folds where whole stories in turn (:func:`inner_fold_numbers`) will not do.
 
     Raises
     ------
@@ -133,15 +136,17 @@ def cohorts(
         check_responses(responses, data.stories, minimum_trs(protocol.design))
         heard = tuple(name for name in data.stories if name in responses.runs and (stories is None or name in stories))
         groups.setdefault(heard, []).append(responses)
-    return [_cohort(data, heard, members, protocol, n_train_segments) for heard, members in groups.items()]
+    rule = inner_folds or (lambda segments: inner_fold_numbers(segments, protocol.encoding.n_inner_folds))
+    return [_cohort(data, heard, members, protocol, n_train_segments, rule) for heard, members in groups.items()]
 
 
 def _cohort(
-    data: NarrativeData,
+    data: Presented,
     heard: tuple[str, ...],
     members: list[Responses],
     protocol: Protocol,
     n_train_segments: int | None,
+    inner_folds: FoldRule,
 ) -> Cohort:
     subjects = tuple(member.subject for member in members)
     noise = noise_brain({name: data.stories[name] for name in heard}, protocol.seed, protocol.score.noise_brain_voxels)
@@ -160,16 +165,17 @@ def _cohort(
                 f"or has fewer than two training segments ({len(kept)})",
                 "leave this subject out with --subjects, or raise --limit",
             )
-        folds.append(_fold(members, data.stories, kept, test, protocol))
+        folds.append(_fold(members, data.stories, kept, test, protocol, inner_folds))
     return Cohort(subjects, columns, {member.subject: member.rois for member in members}, tuple(folds))
 
 
 def _fold(
     members: Sequence[Responses],
-    stories: Mapping[str, Story],
+    stories: Mapping[str, Timed],
     train: tuple[Segment, ...],
     test: tuple[Segment, ...],
     protocol: Protocol,
+    inner_folds: FoldRule,
 ) -> PreparedFold:
     policy = protocol.design
 
@@ -188,13 +194,13 @@ def _fold(
     return PreparedFold(
         train,
         test,
-        np.repeat(inner_fold_numbers(train, protocol.encoding.n_inner_folds), n_rows),
+        np.repeat(inner_folds(train), n_rows),
         training,
         {member.subject: tuple(prepared(member, segment) for segment in test) for member in members},
     )
 
 
-def noise_brain(stories: Mapping[str, Story], seed: int, n_voxels: int) -> Responses:
+def noise_brain(stories: Mapping[str, Timed], seed: int, n_voxels: int) -> Responses:
     """A brain that nothing drives: AR(1) noise of .5 and slow drift, heard by nobody (canary E2).
 
     Each story's noise depends on the seed and the story's name alone.

@@ -88,6 +88,23 @@ def test_leaving_a_band_out_searches_again_without_it(bands: Bands) -> None:
     assert (whole[:, driven] ** 2).mean() > 5 * (found.total[:, driven] ** 2).mean()
 
 
+def test_compressing_bands_of_low_rank_changes_no_prediction(bands: Bands) -> None:
+    rng = np.random.default_rng(5)
+    mixing = rng.standard_normal((WIDTHS["a"], 40))  # 40 columns of rank 12
+    wide = {
+        name: primal_problem(p.train.numpy() @ mixing, p.test.numpy() @ mixing) if name == "a" else p
+        for name, p in bands.problems.items()
+    }
+    columns = stack_columns(wide)
+    small = columns.compressed()
+    assert small.edges == (0, 12, 32, 41)
+    whole = search_columns(columns, bands.Y, bands.folds, bands.gammas, ALPHAS)
+    found = search_columns(small, bands.Y, bands.folds, bands.gammas, ALPHAS)
+    np.testing.assert_allclose(found.cv_scores, whole.cv_scores, atol=1e-8)
+    expected = refit_columns(columns, bands.Y, whole)
+    np.testing.assert_allclose(refit_columns(small, bands.Y, found).bands, expected.bands, atol=1e-5)
+
+
 def test_memory_bound_changes_nothing(bands: Bands, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = search_columns(bands.columns, bands.Y, bands.folds, bands.gammas, ALPHAS)
     monkeypatch.setattr("voxelboard.benchmark.encoding.banded_columns._KEPT_BYTES", 0)
