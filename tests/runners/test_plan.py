@@ -176,7 +176,7 @@ def test_all_leaves_out_what_the_data_cannot_have(facts: DatasetFacts) -> None:
     with pytest.raises(UserError, match="simulated data only"):
         select_submissions(["demo"], replace(facts, kind="real"), "narrative", rows_of(replace(facts, kind="real")))
     with pytest.raises(UserError, match="none of all"):
-        select_submissions(["all"], facts, "drama", rows_of(facts))
+        select_submissions(["all"], facts, "a task without models", rows_of(facts))
 
 
 def test_the_mandatory_rows_follow_the_data(facts: DatasetFacts) -> None:
