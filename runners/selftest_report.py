@@ -24,12 +24,13 @@ _PAGE = """<!doctype html>
 <style>{{ css }}</style>
 </head>
 <body class="page">
-<div class="band" role="note">Simulated data – not a scientific result</div>
+<div class="band" role="note">{% if real %}Real data: {{ real }}{% else %}Simulated data – not a scientific result{% endif %}</div>
 <main class="wrap">
 <div class="hero">
 <h1>{{ n_passed }} of {{ findings|length }} invariants hold</h1>
-<p class="lead">Worlds with a planted truth, taken through the code that real scores go through. Each row is a measured
-figure and its bound; “±” is what chance may add at this number of simulations.</p>
+<p class="lead">{% if real %}Real responses and features that cannot predict them, taken{% else %}Worlds with a planted truth,
+taken{% endif %} through the code that real scores go through. Each row is a measured figure and its bound; “±” is what
+chance may add at this number of simulations.</p>
 </div>
 <dl class="facts">
 <div><dt>Form</dt><dd>{{ "full" if full else "quick" }}</dd></div>
@@ -63,7 +64,7 @@ figure and its bound; “±” is what chance may add at this number of simulati
 <h2>Versions</h2>
 <p class="sub">{% for name, version in environment.versions.items() %}{{ name }} {{ version }}{{ ", " if not loop.last }}{% endfor %};
 commit {{ environment.git_commit or "unknown" }}{{ " with changes" if environment.git_dirty }};
-{{ environment.n_threads }} threads. Reproduce: <code>voxelboard selftest{{ " --full" if full }} --seed {{ seed }}</code></p>
+{{ environment.n_threads }} threads. Reproduce: <code>voxelboard selftest{{ " --real " ~ real if real }}{{ " --full" if full }} --seed {{ seed }}</code></p>
 </section>
 </main>
 </body>
@@ -71,8 +72,8 @@ commit {{ environment.git_commit or "unknown" }}{{ " with changes" if environmen
 """
 
 
-def write_report(target: Path, findings: Sequence[Finding], *, full: bool, seed: int) -> None:
-    """Write the page of one run.
+def write_report(target: Path, findings: Sequence[Finding], *, full: bool, seed: int, real: str | None = None) -> None:
+    """Write the page of one run; ``real`` names the data set when the worlds were not simulated.
 
     Raises
     ------
@@ -88,6 +89,7 @@ def write_report(target: Path, findings: Sequence[Finding], *, full: bool, seed:
         seconds=sum(finding.seconds for finding in findings),
         full=full,
         seed=seed,
+        real=real,
         protocol=V1,
         environment=describe_environment(Stopwatch(), torch.device("cpu"), "auto"),
     )

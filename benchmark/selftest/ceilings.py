@@ -14,6 +14,8 @@ from voxelboard.benchmark.selftest.findings import Figure, Measurement
 from voxelboard.benchmark.selftest.series import TR
 from voxelboard.benchmark.selftest.worlds import SimulatedWorld, Workbench
 from voxelboard.benchmark.statistics.ceilings import explainable_variance, ncsnr, ncsnr_noise_ceiling, nsd_ceiling
+from voxelboard.benchmark.statistics.scores import segment_statistics
+from voxelboard.benchmark.stimuli.simulated import ar1
 from voxelboard.benchmark.tasks.preparation import prepare_segment
 from voxelboard.benchmark.tasks.scoring import voxel_statistics
 
@@ -177,4 +179,37 @@ def silent_roi(bench: Workbench) -> Measurement:
             Figure("NULL ROIs in the headline", float("NULL" in world.data.scored_rois), 0, 0),
         ),
         f"{n} voxels; 5 subjects",
+    )
+
+
+def other_listeners(bench: Workbench) -> Measurement:
+    """B7: where listeners share 60 % of their tuning, a ceiling from the others is not the ceiling from repeats."""
+    n_worlds, n_trs, n_voxels, n_subjects, shared = bench.pick(4, 30), 250, 200, 8, 0.6
+    shares, oracle = [], []
+    for k in range(n_worlds):
+        rng = bench.rng(2, 7, k)
+        common = ar1(n_trs, n_voxels, 0.5, rng)
+        signals = [
+            np.sqrt(shared) * common + np.sqrt(1 - shared) * ar1(n_trs, n_voxels, 0.5, rng) for _ in range(n_subjects)
+        ]
+        runs = [
+            np.sqrt(0.5) * signal + np.stack([ar1(n_trs, n_voxels, 0.5, rng) for _ in range(2)]) for signal in signals
+        ]
+        power = {"repeats": 0.0, "inter_subject": 0.0}
+        scores = []
+        for i, (signal, run) in enumerate(zip(signals, runs, strict=True)):
+            others = np.mean([r.mean(axis=0) for j, r in enumerate(runs) if j != i], axis=0)
+            power["repeats"] += segment_statistics(signal, run, kind="repeats").s.sum()
+            stats = segment_statistics(signal, run, kind="inter_subject", others=others)
+            power["inter_subject"] += stats.s.sum()
+            c, q, s = (float(table.sum()) for table in (stats.c, stats.q, stats.s))
+            scores.append(c / np.sqrt(q * s))
+        shares.append(power["inter_subject"] / power["repeats"])
+        oracle.append(float(np.mean(scores)))
+    return Measurement(
+        (
+            Figure("signal power shared with others, over that of repeats", float(np.mean(shares)), 0.55, 0.65, 0.03),
+            Figure("H of the truth, ceiling from others (teeth)", float(np.mean(oracle)), low=1.15),
+        ),
+        f"{n_worlds} worlds of {n_subjects} subjects who share {shared:g} of their signal",
     )

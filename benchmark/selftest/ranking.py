@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
 from voxelboard.benchmark.models.base import WordModel
-from voxelboard.benchmark.models.baselines import ContextNoise
+from voxelboard.benchmark.models.baselines import ContextNoise, RandomWordVectors
 from voxelboard.benchmark.models.simulated import PlantedModel
 from voxelboard.benchmark.selftest.findings import Figure, Measurement, share_error
 from voxelboard.benchmark.selftest.worlds import SimulatedWorld, Tables, Workbench, only_segments, plain_score
+from voxelboard.benchmark.statistics.intervals import two_way_interval
 from voxelboard.benchmark.statistics.ranking import pair_tests, rank_models
 from voxelboard.benchmark.tasks.encode import Encoding
 
@@ -86,8 +87,6 @@ def _encode_lineup(bench: Workbench, k: int) -> Lineup:
     }
     for name, (model, layer) in others.items():
         encodings[name] = world.encode(world.features(model, layer))
-    for encoding in encodings.values():
-        encoding.predictions["joint"].clear()  # a third of the memory, looked at by nobody
     return Lineup(world, encodings, tuple(planted))
 
 
@@ -199,4 +198,64 @@ def cloned_model(bench: Workbench) -> Measurement:
             Figure("share of pairs told apart", told / pairs, low=0.3),
         ),
         f"9 models x {n} worlds",
+    )
+
+
+def nuisance_rows(bench: Workbench) -> Measurement:
+    """C3: rows without understanding, in their order: raw H rewards words heard and counted, H_u does not."""
+    raw: dict[str, list[float]] = {}
+    unique: dict[str, list[float]] = {}
+    for k, found in enumerate(_lineups(bench)):
+        world = found.world
+        encodings = {"noise": found.encodings["noise"], "untrained": found.encodings["untrained"]}
+        encodings["weakest"], encodings["best"] = found.encodings["q0.2"], found.encodings["q0.9"]
+        words = world.features(RandomWordVectors(48, bench.seed + k))
+        encodings["random word vectors"] = world.encode(words)
+        for name, encoding in encodings.items():
+            for row, kept in (("raw", raw), ("unique", unique)):
+                tables = only_segments(world.tables(encoding.predictions[row]), SCORED)
+                kept.setdefault(name, []).append(world.score(tables))
+        floor = only_segments(world.tables([confound.floor for confound in world.confounds]), SCORED)
+        raw.setdefault("confounds", []).append(world.score(floor))
+    h = {name: float(np.mean(values)) for name, values in raw.items()}
+    h_u = {name: float(np.mean(values)) for name, values in unique.items()}
+    error = 3 * WORLD_SD["raw"] / float(np.sqrt(len(raw["noise"])))
+    return Measurement(
+        (
+            Figure("H of noise", h["noise"], -0.01, 0.01, error),
+            Figure("H of random word vectors - noise", h["random word vectors"] - h["noise"], low=0.02),
+            Figure("H of an untrained model - weakest language model (teeth)", h["untrained"] - h["weakest"], low=0.0),
+            Figure("H of confounds - weakest language model (teeth)", h["confounds"] - h["weakest"], low=0.0),
+            Figure("H of the best language model - untrained", h["best"] - h["untrained"], low=0.05),
+            Figure("H_u of the weakest language model - untrained", h_u["weakest"] - h_u["untrained"], low=0.01),
+        ),
+        _worlds_text(bench),
+    )
+
+
+def pair_coverage(bench: Workbench) -> Measurement:
+    """H2: intervals of paired differences cover the difference on noise-free responses to fresh stories."""
+    covered, width = [], []
+    for found in _lineups(bench):
+        names = (*found.planted, "clone")
+        z = {name: found.world.influence(found.tables(name, "unique")) for name in names}
+        truth = {name: found.truth(name, "unique") for name in names}
+        df = pair_tests(np.stack(list(z.values()))).df
+        for a, b in combinations(names, 2):
+            interval = two_way_interval(z[a] - z[b], df=df)
+            covered.append(interval.low <= truth[a] - truth[b] <= interval.high)
+            width.append(interval.high - interval.low)
+    n_worlds = bench.pick(1, 8)
+    # pairs of one world share models and a story: about eight independent contrasts each
+    return Measurement(
+        (
+            Figure(
+                "pairs covered",
+                float(np.mean(covered)),
+                low=0.94,
+                error=3 * float(np.sqrt(0.06 * 0.94 / (8 * n_worlds))),
+            ),
+            Figure("mean width of an interval", float(np.mean(width)), high=0.15),
+        ),
+        f"{len(covered)} pairs in {n_worlds} worlds",
     )

@@ -5,11 +5,14 @@ from collections.abc import Callable, Iterator, Sequence
 
 from voxelboard.benchmark.errors import UserError, unknown_name
 from voxelboard.benchmark.selftest import (
+    ablations,
     ceilings,
     confounds,
+    geometries,
     invariances,
     leakage,
     nulls,
+    partitions,
     ranking,
     selection,
 )
@@ -34,6 +37,13 @@ INVARIANTS = (
     Invariant(
         "A5", "False discoveries", _SPEC, "FDR at most .08 at q .05, power with 99 draws", nulls.false_discoveries
     ),
+    Invariant(
+        "A6", "Unrelated geometries", _SPEC, "FPR at most .08; entry by entry exceeds it", geometries.null_geometries
+    ),
+    Invariant("A7", "Distances under noise", _SPEC, "r with the confound within .15", geometries.biased_distances),
+    Invariant(
+        "A8", "Retrieval of nothing", _SPEC, "normalised rank .50 +- .02, ties in the middle", geometries.null_retrieval
+    ),
     Invariant("B1", "A perfect model scores 1", _SPEC, "within .02 (.005 at 10 repeats)", ceilings.perfect_model),
     Invariant("B2", "A model of known quality scores it", _SPEC, "bias at most .01, 2 repeats", ceilings.known_quality),
     Invariant("B3", "Signal power", _SPEC, "bias at most 3 %, unclipped", ceilings.signal_power),
@@ -42,12 +52,20 @@ INVARIANTS = (
         "B5", "Transients shared by repeats", _SPEC, "at most 5 % of null voxels pass", ceilings.onset_transients
     ),
     Invariant("B6", "A ROI without signal", _SPEC, "power within .005, never scored", ceilings.silent_roi),
+    Invariant("B7", "Ceilings from other listeners", _SPEC, "another quantity, never mixed", ceilings.other_listeners),
     Invariant("C1", "Planted order, raw score", _SPEC, "tau at least .95", ranking.raw_order),
     Invariant("C2", "Raw score against fresh noise-free stories", _SPEC, "bias at most .015", ranking.raw_bias),
+    Invariant(
+        "C3", "Rows without understanding", _SPEC, "in order; raw H misleads, H_u does not", ranking.nuisance_rows
+    ),
     Invariant(
         "C4", "Planted order, headline", _SPEC, "tau at least .95, bias .01, untrained .015", ranking.headline_order
     ),
     Invariant("D1", "Layer choice", _SPEC, "bias at most .012", selection.layer_choice),
+    Invariant("D2", "Many layers against few", _SPEC, "P within .38 to .62", selection.layer_counts),
+    Invariant("D3", "No regret", _SPEC, "at most .025 below the best layer", selection.no_regret),
+    Invariant("D4", "Alpha by squared error", _SPEC, "no worse than by correlation", selection.alpha_rule),
+    Invariant("D5", "Many tries", _SPEC, "at most 5 % of teams move up by chance", selection.many_tries),
     Invariant(
         "E1", "A feature that knows the time", _SPEC, "H at most .005, leaky splits stop", leakage.time_only_canary
     ),
@@ -59,11 +77,24 @@ INVARIANTS = (
     Invariant("E7", "Causality", _SPEC, "first changed row is the next one", leakage.causality),
     Invariant("E8", "Permutations", _SPEC, "bijections, p never 0", leakage.permutations),
     Invariant("F1", "Unique variance on a brain of confounds", _SPEC, "-.03 to .005, unclipped", confounds.null_unique),
+    Invariant("F2", "Explained fraction beyond confounds", _SPEC, "within .015 of the truth", partitions.tracked_truth),
+    Invariant(
+        "F3", "Four feature spaces", _SPEC, "r at least .97, slope .75 (.9 at 25 stories)", partitions.four_spaces
+    ),
     Invariant("F4", "Headline of null models", _SPEC, "within .01", confounds.null_headline),
     Invariant("F5", "Confounds appended to a model", _SPEC, "gain at most .005", confounds.appended_confounds),
     Invariant("F6", "Residuals on test data", _SPEC, "SD ratio .9 to 1.15", confounds.extrapolation),
     Invariant("F7", "Content-free pooling", _SPEC, "H within .01; sums exceed .04", confounds.content_free),
+    Invariant("G1", "A subspace taken away", _SPEC, "delta within .02 of its share", ablations.removed_subspace),
+    Invariant(
+        "G2", "Columns left out", _SPEC, "refilled within .008; left out they mislead", ablations.dropped_columns
+    ),
+    Invariant(
+        "G3", "Everything degraded", _SPEC, "misleads; the subspace alone within .008", ablations.global_degradation
+    ),
+    Invariant("G4", "Control ablation", _SPEC, "within .01", ablations.irrelevant_subspace),
     Invariant("H1", "False claims among equal models", _SPEC, "at most .05 in every cell", ranking.tied_models),
+    Invariant("H2", "Coverage of paired intervals", _SPEC, "at least .94", ranking.pair_coverage),
     Invariant("H3", "Clones", _SPEC, "never ranked apart, nothing against its truth", ranking.cloned_model),
     Invariant("I1", "Features rewritten", _SPEC, "scores within 1e-6", invariances.feature_invariances),
     Invariant("I2", "Data reordered", _SPEC, "scores within 1e-6", invariances.data_invariances),

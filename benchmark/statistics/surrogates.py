@@ -108,6 +108,19 @@ def phase_randomisation_test(
     return stream_nulls(source, predictions.shape[1], n_draws, chunk=chunk, method=method, progress=progress)
 
 
+def phase_randomised(series: NDArray[Any], *, seed: int) -> FloatArray:
+    """A surrogate of one stretch of series, (n_trs, n_series): the same spectra and cross-spectra, other times.
+
+    All series get the same random phases, so that their correlations with each other stay (Prichard & Theiler 1994). Means
+    stay as they are.
+    """
+    values = np.asarray(series, dtype=np.float64)
+    cosines, sines = _draw_phases(len(values), 1, np.random.default_rng([seed, len(values)]))
+    turned = np.fft.rfft(values, axis=0) * (cosines + 1j * sines).T
+    surrogate: FloatArray = np.fft.irfft(turned, n=len(values), axis=0)
+    return surrogate
+
+
 def _draw_phases(n: int, n_draws: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
     """Cosines and sines, each (n_draws, n // 2 + 1); the constant keeps its phase, the Nyquist term only its sign."""
     phases = rng.uniform(0, 2 * np.pi, (n_draws, n // 2 + 1))

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """``voxelboard selftest``: simulated worlds of known truth, each invariant with its measured figure and its bound."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from voxelboard.benchmark.errors import UserError
 from voxelboard.runners.console import put_json, say
 from voxelboard.runners.options import Json, Quiet, split_names
 
@@ -38,31 +40,56 @@ def selftest(
             dir_okay=False,
         ),
     ] = None,
+    real: Annotated[
+        str | None,
+        typer.Option(
+            "--real",
+            envvar="VOXELBOARD_REAL",
+            metavar="DATA",
+            help="Instead of simulated worlds, a narrative data set that is at hand: does a shuffled split leak, are null "
+            "features and equal models found to be so?",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", envvar="VOXELBOARD_SEED", min=0, help="Of everything random.")] = 0,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Check the measurement on simulated data of known truth. Exit code 0 when every invariant holds, 1 otherwise."""
-    from voxelboard.benchmark.selftest.suite import run_selftest
-
     target = report or (DEFAULT_REPORT if full else None)
     findings = []
-    for finding in run_selftest(
-        full=full, seed=seed, only=split_names(only), progress=(lambda message: None) if quiet else say
-    ):
+    for finding in _findings(full, seed, split_names(only), real, (lambda message: None) if quiet else say):
         findings.append(finding)
         if not finding.passed:
             say(f"{finding.id} failed: {_what(finding)}")
     if target is not None:
         from voxelboard.runners.selftest_report import write_report
 
-        write_report(target, findings, full=full, seed=seed)
+        write_report(target, findings, full=full, seed=seed, real=real)
         say(f"report: {target}")
     if as_json:
-        put_json({"full": full, "seed": seed, "findings": [finding.as_json() for finding in findings]})
+        put_json({"full": full, "seed": seed, "real": real, "findings": [finding.as_json() for finding in findings]})
     else:
         _put_findings(findings)
     raise typer.Exit(0 if all(finding.passed for finding in findings) else 1)
+
+
+def _findings(
+    full: bool, seed: int, only: list[str] | None, real: str | None, progress: Callable[[str], None]
+) -> Iterator["Finding"]:
+    from voxelboard.benchmark.selftest.suite import run_selftest
+
+    if real is None:
+        return run_selftest(full=full, seed=seed, only=only, progress=progress)
+    if only is not None:
+        raise UserError("--only chooses among simulated worlds", "leave out --only or --real")
+    from voxelboard.benchmark.readers.registry import open_dataset
+    from voxelboard.benchmark.selftest.real import run_real
+
+    data = open_dataset(real, "narrative")
+    if data.kind != "real":
+        raise UserError(f"{real} is simulated", "leave out --real: simulated worlds of known truth are the default")
+    return run_real(data, full=full, seed=seed, progress=progress)
 
 
 def _what(finding: "Finding") -> str:

@@ -75,3 +75,10 @@ def test_a_report_that_cannot_be_written_is_a_missing_prerequisite(
     (here / "taken").write_text("a file")
     assert run_cli(["selftest", "--only", "X1", "--report", "taken/page.html"]) == 3
     assert "cannot write the report" in capsys.readouterr().err
+
+
+def test_simulated_data_are_never_reported_as_real(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    assert run_cli(["selftest", "--real", "simulated-narrative:tiny"]) == 2
+    assert "simulated-narrative:tiny is simulated" in capsys.readouterr().err
+    assert run_cli(["selftest", "--real", "alice2016", "--only", "A1"]) == 2
+    assert "--only chooses among simulated worlds" in capsys.readouterr().err

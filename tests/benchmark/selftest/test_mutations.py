@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import pdist
 
 from voxelboard.benchmark.encoding import residual
 from voxelboard.benchmark.encoding.designs import Problem, SegmentedDesign, SegmentRows, primal_problem
@@ -17,11 +18,12 @@ from voxelboard.benchmark.features.resample import RESAMPLERS, lanczos, tr_sum
 from voxelboard.benchmark.models import pooling
 from voxelboard.benchmark.readers.base import Split
 from voxelboard.benchmark.readers.simulated import SimulatedNarrative
+from voxelboard.benchmark.selftest import ablations, ceilings
 from voxelboard.benchmark.selftest.suite import run_selftest
-from voxelboard.benchmark.statistics import partition, permutation, ranking
+from voxelboard.benchmark.statistics import adaptivity, geometry, partition, permutation, ranking
 from voxelboard.benchmark.statistics.nulls import NullTest
 from voxelboard.benchmark.statistics.scores import Scores
-from voxelboard.benchmark.tasks import encode, narrative, preparation, scoring
+from voxelboard.benchmark.tasks import cells, encode, narrative, preparation, scoring
 
 Break = Callable[[pytest.MonkeyPatch], None]
 
@@ -206,6 +208,93 @@ def confounds_read_the_test_words(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("voxelboard.benchmark.selftest.worlds.fit_confounds", fit)
 
 
+def entries_permuted_one_by_one(patch: pytest.MonkeyPatch) -> None:
+    """The entries of an RDM are shuffled as if they were independent."""
+
+    def test(model: np.ndarray, brains: np.ndarray, *, n_draws: int, seed: int) -> geometry.GeometryTest:
+        targets = geometry._unit(np.atleast_2d(brains))
+        own, rng = geometry._unit(model[None])[0], np.random.default_rng(seed)
+        null = np.stack([targets @ rng.permutation(own) for _ in range(n_draws)])
+        return geometry.GeometryTest(targets @ own, null, "entries")
+
+    patch.setattr(geometry, "condition_permutation_test", test)
+
+
+def distances_within_repeats(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(geometry, "crossvalidated_distances", lambda patterns: pdist(patterns.mean(axis=0), "sqeuclidean"))
+
+
+def optimistic_ties(patch: pytest.MonkeyPatch) -> None:
+    def ranks(similarity: np.ndarray, truth: Any = None) -> np.ndarray:
+        own = np.diag(similarity)[:, None]
+        return (similarity > own).sum(axis=1).astype(np.float64)
+
+    patch.setattr(geometry, "match_ranks", ranks)
+
+
+def ceiling_of_repeats_from_others(patch: pytest.MonkeyPatch) -> None:
+    """Kinds of ceilings are mixed: the others' mean is used as if it were the subject's own repeats."""
+    real = ceilings.segment_statistics
+
+    def statistics(predictions: Any, responses: Any, *, kind: Any, **options: Any) -> Any:
+        return real(predictions, responses, kind="repeats")
+
+    patch.setattr(ceilings, "segment_statistics", statistics)
+
+
+def alpha_by_correlation(patch: pytest.MonkeyPatch) -> None:
+    real = encode.fit_ridge
+
+    def fit(*arguments: Any, **options: Any) -> Any:
+        return real(*arguments, **{**options, "selection": "correlation"})
+
+    patch.setattr(encode, "fit_ridge", fit)
+
+
+def every_try_counts(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(adaptivity, "ladder_margin", lambda *arguments, **options: 0.0)
+
+
+def explained_fraction_clipped(patch: pytest.MonkeyPatch) -> None:
+    """Delta-FVE is clipped at 0 and at the floor's own: each null becomes positive."""
+    real = cells.unique_fve_influence
+
+    def clipped(*arguments: Any) -> Any:
+        return {roi: np.full_like(values, max(values.mean(), 0.0) + 0.05) for roi, values in real(*arguments).items()}
+
+    patch.setattr(cells, "unique_fve_influence", clipped)
+
+
+def unique_parts_from_the_floor_alone(patch: pytest.MonkeyPatch) -> None:
+    """The unique part of a space is taken to be what it explains by itself."""
+    patch.setattr(partition, "unique_fractions", lambda full, reduced: partition.unit_explained_fractions(reduced))
+
+
+def columns_dropped(patch: pytest.MonkeyPatch) -> None:
+    """A subspace is taken away without a surrogate in its place."""
+
+    def dropped(features: np.ndarray, part: slice, seed: int) -> np.ndarray:
+        return np.delete(features, part, axis=1)
+
+    patch.setattr(ablations, "without", dropped)
+
+
+def surrogates_that_keep_the_signal(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("voxelboard.benchmark.statistics.surrogates.phase_randomised", lambda series, seed: series)
+
+
+def every_block_of_every_subject_is_independent(patch: pytest.MonkeyPatch) -> None:
+    """Intervals count only the residual: neither subjects nor stimuli have an effect of their own."""
+    real = ranking.two_way_variance
+
+    def variance(z: np.ndarray) -> Any:
+        found = real(z)
+        zero = np.zeros_like(found.total)
+        return replace(found, subjects=zero, blocks=zero, total=found.residual)
+
+    patch.setattr(ranking, "two_way_variance", variance)
+
+
 MUTATIONS: tuple[tuple[Break, tuple[str, ...]], ...] = (
     (shuffled_trs, ("E2",)),
     (shuffled_inner_folds, ("E4",)),
@@ -225,6 +314,17 @@ MUTATIONS: tuple[tuple[Break, tuple[str, ...]], ...] = (
     (words_of_the_future, ("E7",)),
     (sums_over_tokens, ("I6",)),
     (pairs_without_correction, ("H1",)),
+    (entries_permuted_one_by_one, ("A6",)),
+    (distances_within_repeats, ("A7",)),
+    (optimistic_ties, ("A8",)),
+    (ceiling_of_repeats_from_others, ("B7",)),
+    (alpha_by_correlation, ("D4",)),
+    (every_try_counts, ("D5",)),
+    (explained_fraction_clipped, ("F2",)),
+    (unique_parts_from_the_floor_alone, ("F3",)),
+    (columns_dropped, ("G2", "G4")),
+    (surrogates_that_keep_the_signal, ("G1",)),
+    (every_block_of_every_subject_is_independent, ("H1",)),
 )
 
 
@@ -241,5 +341,5 @@ def test_the_quick_form_holds_on_the_code_as_it_is() -> None:
     start = time.process_time()
     findings = list(run_selftest())
     assert {f.id: [figure for figure in f.figures if not figure.passed] for f in findings if not f.passed} == {}
-    assert len(findings) == 36
+    assert len(findings) == 52
     assert time.process_time() - start < 180  # 38 s of one core where it was written; under 60 s is the promise

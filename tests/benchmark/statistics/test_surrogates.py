@@ -10,6 +10,7 @@ from voxelboard.benchmark.statistics.scores import voxel_correlation
 from voxelboard.benchmark.statistics.surrogates import (
     circular_shift_test,
     phase_randomisation_test,
+    phase_randomised,
     sign_flip_test,
 )
 
@@ -139,3 +140,15 @@ def test_a_white_series_is_not_taken_for_a_filtered_one(ar1, drift, high_pass):
     assert low_frequency_share(rng.standard_normal((250, 500)), TR) > 0.025
     trimmed = high_pass(ar1(260, 500, 0.5, rng) + drift(260, 500, rng))[5:-5]
     assert low_frequency_share(trimmed, TR) < 0.01
+
+
+def test_phase_randomised_series_keep_spectra_and_correlations(ar1):
+    rng = np.random.default_rng(21)
+    series = ar1(240, 5, 0.7, rng) @ rng.standard_normal((5, 5))
+    surrogate = phase_randomised(series, seed=3)
+    np.testing.assert_allclose(np.abs(np.fft.rfft(surrogate, axis=0)), np.abs(np.fft.rfft(series, axis=0)), atol=1e-9)
+    np.testing.assert_allclose(np.cov(surrogate.T), np.cov(series.T), atol=1e-9)
+    np.testing.assert_allclose(surrogate.mean(0), series.mean(0), atol=1e-12)
+    own = [np.corrcoef(series[:, i], surrogate[:, i])[0, 1] for i in range(5)]
+    assert np.abs(own).max() < 0.6
+    np.testing.assert_array_equal(surrogate, phase_randomised(series, seed=3))

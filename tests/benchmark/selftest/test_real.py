@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The checks of real data: on simulated listeners, and on the real ones where they are at hand."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from voxelboard.benchmark.readers.cards import load_card
+from voxelboard.benchmark.readers.lebel2023_pcs import Lebel2023Components
+from voxelboard.benchmark.readers.simulated import PRESETS, SimulatedNarrative
+from voxelboard.benchmark.selftest import real
+from voxelboard.benchmark.selftest.findings import Finding
+from voxelboard.benchmark.selftest.real import RealBench, leak, run_real
+from voxelboard.benchmark.selftest.worlds import Workbench
+
+
+@pytest.fixture(scope="module")
+def findings() -> dict[str, Finding]:
+    data = SimulatedNarrative(replace(PRESETS["tiny"], n_train=9, n_subjects=1))
+    return {finding.id: finding for finding in run_real(data)}
+
+
+def test_the_time_leaks_under_shuffled_trs_alone(findings: dict[str, Finding]) -> None:
+    *shuffled, left_out = findings["R1"].figures
+    assert min(figure.value for figure in shuffled) > 0.1
+    assert left_out.value == 0.0
+
+
+def test_nulls_are_found_to_be_null(findings: dict[str, Finding]) -> None:
+    assert {figure.name: figure.value for figure in findings["R2"].figures if not figure.passed} == {}
+    assert len(findings["R2"].figures) == 4
+    assert len(findings["R3"].figures) == 2
+    assert all(0 <= figure.value <= 0.4 for figure in findings["R3"].figures)
+
+
+def test_features_that_are_not_moved_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check has teeth: predictions at their own time reject far above the nominal rate."""
+    monkeypatch.setattr(real, "_shifted", lambda series, tr, rng: series)
+    data = SimulatedNarrative(replace(PRESETS["tiny"], n_train=9, n_subjects=1, snr=1.0))
+    found = real.null_features(RealBench(data, Workbench()))
+    rates = {figure.name: figure.value for figure in found.figures}
+    assert rates["voxel tests, features shifted"] > 0.15
+
+
+@pytest.mark.timeout(300)
+def test_shuffled_trs_leak_on_lebel(shared_data: Path) -> None:
+    data = Lebel2023Components(load_card("lebel2023-pcs"), shared_data / "lebel2023_pcs")
+    found = leak(RealBench(data, Workbench()))
+    first, left_out = found.figures[0].value, found.figures[-1].value
+    assert first == pytest.approx(0.64, abs=0.03)  # the figure that the data set's description states
+    assert np.isclose(left_out, 0.0, atol=1e-9)
