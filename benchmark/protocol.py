@@ -39,7 +39,7 @@ class ContextPolicy:
 class DesignPolicy:
     """From word states to the design matrix: pooling, resampling, trimming, filtering, delays."""
 
-    token_pooling: Literal["mean"] = "mean"  # sums leak word length (statistics.md F7)
+    token_pooling: Literal["mean", "last"] = "mean"  # sums leak word length (F7); "last" is for the open track
     # causal mean of the words that start in a TR; Lanczos-3 leaks 3 TRs of future (statistics.md E7)
     resampling: Literal["tr_mean", "lanczos3"] = "tr_mean"
     delays_trs: tuple[int, ...] = (1, 2, 3, 4)  # FIR, as in Huth et al. 2016; never across a story boundary

@@ -113,6 +113,8 @@ class ModelStamp(_Frozen):
     n_layers: int
     n_features: int
     track: Literal["fixed", "open"] = "fixed"
+    committed: dict[str, Any] = Field(default_factory=dict)
+    """Open track: layer, context_words, pooling that the entry committed to."""
     visibility: str = "public"
     """``public``, ``private`` or ``embargo:YYYY-MM-DD``, as submitted: whether a published board may show the record."""
     metadata: dict[str, Any] = Field(default_factory=dict)

@@ -129,6 +129,7 @@ def build_model(submission: Submission, data: Dataset, settings: Settings, devic
         batch_size=settings.batch_size,
         offline=settings.offline,
         allow_remote_code=settings.allow_remote_code,
+        token_pooling=settings.protocol.design.token_pooling,
     )
 
 
@@ -201,6 +202,7 @@ def _receipt(
         batch_size=1,
         offline=settings.offline,
         allow_remote_code=settings.allow_remote_code,
+        token_pooling=settings.protocol.design.token_pooling,
     )
     context = settings.protocol.context
     stories = data.stories.values()

@@ -46,6 +46,7 @@ def model_stamp(submission: Submission, identity: ModelIdentity, n_layers: int, 
         n_layers=n_layers,
         n_features=n_features,
         track=submission.track,
+        committed=submission.committed.model_dump(exclude_none=True) if submission.committed else {},
         visibility=submission.visibility,
         metadata=submission.metadata.model_dump(mode="json", exclude_none=True),
     )

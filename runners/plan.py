@@ -136,7 +136,8 @@ def make_plan(
     Raises
     ------
     UserError
-        for an unknown subject, two submissions of one name, a planted model on real data or an entry of the open track.
+        for an unknown subject, two submissions of one name, a planted model on real data or a task that the open track
+        does not have.
     """
     check_distinct(submissions)
     chosen = _choose_subjects(dataset, subjects)
@@ -223,9 +224,9 @@ def _check_fits(submission: Submission, dataset: DatasetFacts, task: str) -> Non
             f"not for {dataset.name}",
             "name another model with -m, or leave --data out",
         )
-    if submission.track == "open":
+    if submission.track == "open" and task != "narrative":
         raise UserError(
-            f"{submission.label} is on the open track, which protocol v1 does not score", "set `track: fixed`"
+            f"{submission.label} is on the open track, which is scored on the task narrative only", "set `track: fixed`"
         )
     if task not in submission.tasks and not submission.is_baseline:
         raise UserError(

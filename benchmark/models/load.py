@@ -26,7 +26,7 @@ from voxelboard.benchmark.models.base import ModelIdentity, WordModel
 from voxelboard.benchmark.models.batching import BatchSize
 from voxelboard.benchmark.models.checkpoint import Checkpoint, inside, open_checkpoint
 from voxelboard.benchmark.models.passages import plan_causal, plan_prefixes
-from voxelboard.benchmark.models.pooling import PoolSentences, pool_words
+from voxelboard.benchmark.models.pooling import POOLINGS, Pooling, PoolSentences, TokenPooling
 from voxelboard.benchmark.models.quiet import quiet_transformers
 from voxelboard.benchmark.models.sentence import SentenceLayout, read_sentence_layout
 from voxelboard.benchmark.models.spec import DTYPES, ModelSpec
@@ -46,6 +46,7 @@ def load_model(
     offline: bool = False,
     allow_remote_code: bool = False,
     cache_dir: Path | None = None,
+    token_pooling: TokenPooling = "mean",  # noqa: S107 - no password
 ) -> WordModel:
     """Load a model, whole and checked.
 
@@ -57,6 +58,7 @@ def load_model(
     offline : use only what is on this machine.
     allow_remote_code : the caller's half of the permission to run code of the checkpoint.
     cache_dir : of the hub; None: the hub's own default.
+    token_pooling : how the tokens of a word become its state; sentence models have their own way.
 
     Raises
     ------
@@ -72,7 +74,9 @@ def load_model(
     precision = _dtype(spec, dtype, place)
     checkpoint = open_checkpoint(spec, offline=offline, cache_dir=cache_dir, with_weights=spec.weights == "pretrained")
     with quiet_transformers():
-        return _load_transformer(spec, checkpoint, place, precision, batch_size, allow_remote_code)
+        return _load_transformer(
+            spec, checkpoint, place, precision, batch_size, allow_remote_code, POOLINGS[token_pooling]
+        )
 
 
 def _load_transformer(
@@ -82,6 +86,7 @@ def _load_transformer(
     dtype: str,
     batch_size: BatchSize,
     allow_remote_code: bool,
+    pool_tokens: Pooling,
 ) -> TransformerModel:
     trusted = may_run_code(spec, checkpoint, allow_remote_code)
     layout = _sentence_layout(spec, checkpoint)
@@ -100,7 +105,7 @@ def _load_transformer(
         )
     backbone.causal = spec.loader == "causal"
     plan = plan_causal if spec.loader == "causal" else plan_prefixes
-    pool = layout.pooling if spec.loader == "sentence" else pool_words
+    pool = layout.pooling if spec.loader == "sentence" else pool_tokens
     return TransformerModel(backbone, tokenizer, identity, plan, pool, batch_size)
 
 

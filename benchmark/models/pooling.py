@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from voxelboard.benchmark.models.passages import Reading
 
+TokenPooling = Literal["mean", "last"]
 SentenceMode = Literal["mean", "cls", "max", "lasttoken", "mean_sqrt_len_tokens", "weightedmean"]
 
 
@@ -38,6 +39,22 @@ def pool_words(layers: Sequence[Tensor], readings: Sequence[Reading]) -> Tensor:
             for layer in layers
         ]
     )
+
+
+def pool_last_tokens(layers: Sequence[Tensor], readings: Sequence[Reading]) -> Tensor:
+    """The last token of each kept word: the only one of a causal model that has seen the whole word."""
+    width = layers[0].shape[1]
+    last = np.concatenate(
+        [
+            reading.alignment.indices[reading.alignment.starts[1:] - 1] + row * width
+            for row, reading in enumerate(readings)
+        ]
+    )
+    tokens = torch.from_numpy(last).to(layers[0].device)
+    return torch.stack([layer.flatten(0, 1).index_select(0, tokens).float() for layer in layers])
+
+
+POOLINGS: dict[TokenPooling, Pooling] = {"mean": pool_words, "last": pool_last_tokens}
 
 
 @dataclass(frozen=True)

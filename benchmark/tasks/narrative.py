@@ -40,6 +40,13 @@ from voxelboard.benchmark.tasks.encode import (
     for_rows,
     replace_delays,
 )
+from voxelboard.benchmark.tasks.open_track import (
+    committed_layer,
+    committed_settings,
+    named_by_layer,
+    only_deviation,
+    only_layer,
+)
 from voxelboard.benchmark.tasks.preparation import NOISE_BRAIN, Cohort, cohorts
 from voxelboard.benchmark.tasks.scoring import HeldOutResponses, by_voxel, equalise, roi_statistics, voxel_statistics
 
@@ -95,16 +102,18 @@ class Narrative:
         settings, stopwatch, progress = context.settings, context.stopwatch, context.progress
         with stopwatch.stage("model"):
             progress("model", 0, 0)
-            sources = open_sources(submission, data, settings, context.store, context.device, progress)
+            reading = committed_settings(submission, settings)
+            sources = open_sources(submission, data, reading, context.store, context.device, progress)
+            layer = committed_layer(submission, sources.n_layers)
         with stopwatch.stage("receipt"):
             progress("receipt", 0, 0)
             receipt = sources.receipt()
         with stopwatch.stage("features"):
-            features = {} if sources.by_subject else sources.features()
-            twins = {seed: twin() for seed, twin in sources.twins.items()}
+            features = {} if sources.by_subject else only_layer(sources.features(), layer)
+            twins = {seed: only_layer(twin(), layer) for seed, twin in sources.twins.items()}
         beside = None
         if not submission.is_baseline:
-            beside = Beside(static_features(data, context.protocol), receipt.deviation)
+            beside = Beside(static_features(data, context.protocol), only_deviation(receipt.deviation, layer))
         model = ModelFeatures(features, twins, sources.by_subject, beside)
         results = self.run(
             data,
@@ -123,7 +132,8 @@ class Narrative:
             dataset = dataset_stamp(
                 data, responses, n_train=result.n_train, n_test=result.n_test, n_repeats=result.n_repeats
             )
-            yield MeasuredCell(dataset, stamp, replace(result, checks=merged_checks(result.checks, resolved)))
+            named = named_by_layer(result, layer, sources.n_layers)
+            yield MeasuredCell(dataset, stamp, replace(named, checks=merged_checks(named.checks, resolved)))
 
     def run(
         self,

@@ -149,8 +149,8 @@ def test_what_cannot_be_scored_is_said_before_anything_runs(tmp_path: Path, fact
     with pytest.raises(UserError, match="planted truth"):
         plan_of(tmp_path, real)
     gpt2 = load_submission("gpt2")
-    with pytest.raises(UserError, match="open track"):
-        make_plan([gpt2.model_copy(update={"track": "open"})], "narrative", 1, real, V1, tmp_path)
+    with pytest.raises(UserError, match="open track, which is scored on the task narrative"):
+        make_plan([gpt2.model_copy(update={"track": "open", "tasks": ("drama",)})], "drama", 1, real, V1, tmp_path)
     with pytest.raises(UserError, match="not entered for task 'drama'"):
         make_plan([gpt2], "drama", 1, real, V1, tmp_path)
     with pytest.raises(UserError, match="two submissions are called"):

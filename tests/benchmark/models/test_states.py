@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from voxelboard.benchmark.models.load import load_model
 from voxelboard.benchmark.models.spec import ModelSpec
@@ -47,6 +48,27 @@ def test_states_equal_reading_each_prefix_by_itself(
     assert states.shape == expected.shape == (model.n_layers, tale.n_words, model.n_features)
     np.testing.assert_allclose(states, expected, atol=1e-5, rtol=0)
     assert model.context_shortened == 0
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "roberta"])
+def test_the_last_token_of_a_word_can_be_read_alone(family: str, checkpoints: Checkpoints, tale: Story) -> None:
+    """Against a pass over each prefix with Transformers: the state of its last token (of the text, not the padding)."""
+    folder = checkpoints(family)
+    last = load(folder, LOADERS[family], token_pooling="last").states(tale, CONTEXT)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    module = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    differs = False
+    for word, (start, stop) in enumerate(tale.spans):
+        begin = tale.spans[CONTEXT.chunk_start(word)][0]
+        encoded = tokenizer(tale.text[begin:stop], return_offsets_mapping=True, return_tensors="pt")
+        inside = [i for i, (a, b) in enumerate(encoded["offset_mapping"][0].tolist()) if max(a, start - begin) < b]
+        with torch.no_grad():
+            layers = module(input_ids=encoded["input_ids"], output_hidden_states=True).hidden_states
+        for layer, states in enumerate(layers):
+            np.testing.assert_allclose(last[layer, word], states[0, inside[-1]].numpy(), atol=1e-5)
+        differs |= len(inside) > 1
+    assert differs  # there are words of several tokens
+    assert np.abs(last - load(folder, LOADERS[family]).states(tale, CONTEXT)).max() > 1e-3
 
 
 def test_a_real_checkpoint_equals_reading_each_prefix_by_itself(
