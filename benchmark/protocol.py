@@ -83,6 +83,7 @@ class ConfoundPolicy:
     story_onset_decay_words: float = 30.0
     length_bins: int = 5  # one-hot, edges are training quantiles: bounded, so no extrapolation (F6)
     position_bins: int = 5
+    frequency_bins: int = 5  # of log word frequency, for data sets with a table of counts
     # Down to 1e-6: with 1e-4 as the smallest, on 30,000 training TRs the confounds themselves keep an H_u of .037-.040
     # (lebel2023-pcs), because the ridge leaves their weak directions in the residuals.
     relative_lambdas: tuple[float, ...] = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from voxelboard.benchmark.errors import UserError
-from voxelboard.benchmark.features.confounds import confound_bins, confound_features
+from voxelboard.benchmark.features.confounds import confound_bins, confound_features, letters
 from voxelboard.benchmark.features.extract import extract_features, resample_states
+from voxelboard.benchmark.features.resample import tr_sum
 from voxelboard.benchmark.features.store import FeatureStore
 from voxelboard.benchmark.models.base import ModelIdentity, WordModel
 from voxelboard.benchmark.models.baselines import baseline_model
@@ -86,6 +87,8 @@ def open_sources(
     """
     if submission.is_baseline and submission.model.id == "confounds":
         return _confounds(data, settings.protocol)
+    if submission.is_baseline and submission.model.id == "spectral":
+        return _spectral(data)
     if submission.is_baseline and submission.model.id == "cross-subject":
         return _cross_subject(data)
     model = build_model(submission, data, settings, device)
@@ -159,10 +162,26 @@ def _confounds(data: NarrativeData, protocol: Protocol) -> Sources:
     train, _ = data.split.folds[0]
     bins = confound_bins([data.stories[name] for name in dict.fromkeys(s.story for s in train)], protocol.confounds)
     columns = {name: confound_features(story, bins, protocol.confounds) for name, story in data.stories.items()}
+    return _rows_at_hand("confounds", columns)
+
+
+def _spectral(data: NarrativeData) -> Sources:
+    """The sound of the stories, or how many letters are heard where a data set has no sound (statistics.md 2.3)."""
+    columns = {
+        name: tr_sum(letters(story)[:, None], story) if story.acoustics is None else story.acoustics
+        for name, story in data.stories.items()
+    }
+    if len({table.shape[1] for table in columns.values()}) != 1:
+        columns = {name: tr_sum(letters(story)[:, None], story) for name, story in data.stories.items()}
+    return _rows_at_hand("spectral", columns)
+
+
+def _rows_at_hand(model_id: str, columns: Mapping[str, NDArray[np.float64]]) -> Sources:
+    """A baseline of one layer whose features (n_trs, n_features) are there already."""
     features = {name: table[None].astype(np.float32) for name, table in columns.items()}
     n_features = next(iter(features.values())).shape[2]
-    revision = hash_json({"source": "baseline", "id": "confounds"})
-    identity = ModelIdentity("baseline", "confounds", revision, revision, "", "float32", 0, None)
+    revision = hash_json({"source": "baseline", "id": model_id})
+    identity = ModelIdentity("baseline", model_id, revision, revision, "", "float32", 0, None)
     return Sources(identity, 1, n_features, lambda: features, {}, Receipt)
 
 

@@ -44,6 +44,7 @@ BASELINES: Final = {
     "random-word-vectors": ("random-word-vectors-d256-s0", "Random word vectors"),
     "static": ("static", "Static word vectors"),
     "confounds": ("confounds", "Confounds (word rate, length, position)"),
+    "spectral": ("spectral", "Spectral energy (letter rate where there is no audio)"),
     "cross-subject": ("cross-subject", "Cross-subject predictor (the other listeners)"),
     "oracle": ("oracle", "Oracle (planted truth)"),
 }

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The confound band: what a listener's brain follows without understanding a word.
 
-Word rate, letter rate, speech presence, acoustics where there is audio, word length and sentence position in one-hot
-bins (bounded, so nothing extrapolates to a longer word), position in the story. Source: statistics.md 2.3; position
+Word rate, letter rate, speech presence, acoustics where there is audio, word length, sentence position and, where a table
+is given, log frequency in one-hot bins (bounded, so nothing extrapolates to a longer word), position in the story. Source: statistics.md 2.3; position
 and word rate after Feghhi et al. 2024 and Hadidi et al. 2025.
 """
 
@@ -15,6 +15,7 @@ from scipy.special import gammaln
 
 from voxelboard.benchmark.features.resample import tr_mean, tr_sum
 from voxelboard.benchmark.protocol import ConfoundPolicy
+from voxelboard.benchmark.stimuli.frequencies import LOG_FREQUENCY
 from voxelboard.benchmark.stimuli.stories import Story
 
 FloatArray = NDArray[np.float64]
@@ -28,6 +29,7 @@ class ConfoundBins:
 
     length: tuple[float, ...]
     sentence_position: tuple[float, ...] | None  # None when a story has no sentence positions
+    frequency: tuple[float, ...] | None = None  # None when a story has no word frequencies
 
 
 def letters(story: Story) -> FloatArray:
@@ -39,10 +41,15 @@ def confound_bins(stories: Iterable[Story], policy: ConfoundPolicy) -> ConfoundB
     """Quantile edges over the words of the training stories."""
     training = list(stories)
     length = _edges(np.concatenate([letters(story) for story in training]), policy.length_bins)
-    if not all(SENTENCE_POSITION in story.annotations for story in training):
-        return ConfoundBins(length, None)
-    positions = np.concatenate([story.annotations[SENTENCE_POSITION][:, 0] for story in training])
-    return ConfoundBins(length, _edges(positions, policy.position_bins))
+    positions = _annotated(training, SENTENCE_POSITION, policy.position_bins)
+    return ConfoundBins(length, positions, _annotated(training, LOG_FREQUENCY, policy.frequency_bins))
+
+
+def _annotated(stories: Sequence[Story], name: str, n_bins: int) -> tuple[float, ...] | None:
+    """Edges of an annotation, None unless all stories have it."""
+    if not all(name in story.annotations for story in stories):
+        return None
+    return _edges(np.concatenate([story.annotations[name][:, 0] for story in stories]), n_bins)
 
 
 def _edges(values: FloatArray, n_bins: int) -> tuple[float, ...]:
@@ -63,6 +70,8 @@ def confound_features(story: Story, bins: ConfoundBins, policy: ConfoundPolicy) 
     if bins.sentence_position is not None:
         position = story.annotations[SENTENCE_POSITION][:, 0]
         columns += [(position == 0).astype(np.float64), *_one_hot(position, bins.sentence_position)]
+    if bins.frequency is not None:
+        columns += _one_hot(story.annotations[LOG_FREQUENCY][:, 0], bins.frequency)
     words = np.stack(columns, axis=1)  # (n_words, n_columns)
     parts = [tr_sum(words, story), tr_mean(words, story)]
     if story.acoustics is not None:

@@ -2,6 +2,7 @@
 """Bring your own: a folder with a ``dataset.yaml``, responses in a common format, and a table of words a story."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal, Self
@@ -36,6 +37,8 @@ from voxelboard.benchmark.readers.cards import SegmentSplit, StorySplit, list_ca
 from voxelboard.benchmark.readers.lazy_runs import LEFT_OUT, LazyRuns, read_labels
 from voxelboard.benchmark.readers.parcellations import atlas_files, parcel_labels
 from voxelboard.benchmark.readers.volumes import Volume, read_volume
+from voxelboard.benchmark.stimuli.acoustics import read_acoustics
+from voxelboard.benchmark.stimuli.frequencies import read_word_counts, with_log_frequency
 from voxelboard.benchmark.stimuli.stories import Story
 from voxelboard.benchmark.stimuli.transcripts import SUFFIXES as TRANSCRIPTS
 from voxelboard.benchmark.stimuli.transcripts import read_transcript
@@ -89,6 +92,10 @@ class OwnDataset(BaseModel):
     hdf5_key: Text = "data"
     mask: InsidePath | None = None
     """For NIfTI: a volume that is not zero where a voxel is meant; may hold ``{subject}``."""
+    audio: InsidePath | None = None
+    """Path of the sound of a story, with ``{story}``: .wav. Its envelope and spectrum become confounds."""
+    frequencies: InsidePath | None = None
+    """Path of a table of word counts: .csv or .tsv with the columns word, count. Log frequency becomes a confound."""
     rois: InsidePath | None = None
     """Path of a text file with the label of each voxel, ``-`` leaves one out, or of a NIfTI parcellation with a table
     of ``number name`` beside it (atlas.nii.gz, atlas.txt); may hold ``{subject}``."""
@@ -112,6 +119,8 @@ class OwnDataset(BaseModel):
             ("responses", self.responses, {"subject", "story"}, {"subject", "story", "hemi"}),
             ("mask", self.mask or "", set(), {"subject"}),
             ("rois", self.rois or "", set(), {"subject"}),
+            ("audio", self.audio or "", {"story"} if self.audio else set(), {"story"}),
+            ("frequencies", self.frequencies or "", set(), set()),
         ):
             found = {name for name in ("subject", "story", "hemi") if f"{{{name}}}" in text}
             missing, strange = needed - found, found - allowed
@@ -185,6 +194,8 @@ class OwnData:
         self.ceiling_kind = self._own.ceiling
         self.subjects = self._own.subjects
         self.static_vectors = None
+        own = self._own.frequencies
+        self._counts = None if own is None else read_word_counts(folder / own)
         self._labels = {subject: self._read_labels(subject) for subject in self.subjects}
         self.scored_rois = self._scored_rois()
         self.stories: Mapping[str, Story] = MappingProxyType(
@@ -305,14 +316,20 @@ class OwnData:
         heard = [subject for subject in self.subjects if name in self._stories_of(subject)]
         if not heard:
             raise DataError(f"{FILE}: nobody heard the story {name!r}", "leave it out of the split")
-        return story_on_clock(
+        own = self._own
+        n_trs = self._shape(heard[0], name)[1]
+        story = story_on_clock(
             name,
             read_transcript(path),
-            first_row_s=self._own.first_row_s,
-            n_trs=self._shape(heard[0], name)[1],
-            tr=self._own.tr_s,
+            first_row_s=own.first_row_s,
+            n_trs=n_trs,
+            tr=own.tr_s,
             max_lost_share=_MAX_LOST_SHARE,
         )
+        if own.audio is not None:
+            sound = self._folder / _fill(own.audio, story=name)
+            story = replace(story, acoustics=read_acoustics(sound, n_trs=n_trs, tr=own.tr_s, start_s=own.first_row_s))
+        return story if self._counts is None else with_log_frequency(story, self._counts)
 
     def _stories_of(self, subject: str) -> tuple[str, ...]:
         unheard = self._own.not_heard.get(subject, ())

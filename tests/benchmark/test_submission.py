@@ -173,6 +173,7 @@ def test_every_baseline_has_its_own_revision_and_the_oracle_needs_planted_truth(
             "random-word-vectors",
             "static",
             "confounds",
+            "spectral",
             "cross-subject",
             "oracle",
         )

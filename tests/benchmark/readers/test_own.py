@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from scipy.io import wavfile
 
 from voxelboard.benchmark.errors import DataError, MissingPrerequisite, UserError
 from voxelboard.benchmark.protocol import V1
@@ -312,3 +313,20 @@ def test_regions_come_from_a_parcellation_and_words_from_a_textgrid(folder):
     assert data.scored_rois == ("AC", "STG")
     assert data.stories["garden"].words[:2] == ("w0", "w1")
     assert data.responses("s01").rois.tolist() == ["AC", "STG"] * 2  # the third z is in no region
+
+
+def test_sound_and_word_counts_become_confounds(folder):
+    rate = 800
+    (folder / "counts.tsv").write_text("word\tcount\na\t10\n", encoding="utf-8")
+    stories = list(open_dataset(str(folder)).stories)
+    for name in stories:
+        wavfile.write(folder / f"{name}.wav", rate, np.full(rate * 2 * N_TRS, 1000, dtype=np.int16))
+    edit(folder, audio="{story}.wav", frequencies="counts.tsv")
+    data = open_dataset(str(folder))
+    for story in data.stories.values():
+        assert story.acoustics is not None
+        assert story.acoustics.shape == (story.n_trs, 9)
+        assert story.annotations["log_frequency"].shape == (story.n_words, 1)
+    edit(folder, audio="sound.wav")
+    with pytest.raises(UserError, match=r"audio: 'sound\.wav' needs"):
+        open_dataset(str(folder))
