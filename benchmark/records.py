@@ -143,6 +143,23 @@ class Facet(_Frozen):
     scores: dict[str, Estimate]
 
 
+class ExposureProbe(_Frozen):
+    """Whether the model may have read the stimuli, as measured: disclosed and shown, no score depends on it."""
+
+    loss: float
+    """Bits per word on windows of the stimuli."""
+    control_loss: float
+    """Bits per word on spoken stories that were written for this project after the models."""
+    excess: Estimate
+    """How much more exchanged words cost on the stimuli than on the controls: above 0 for a text known by heart."""
+    verbatim_share: float
+    """Share of prompts that are continued word for word."""
+    control_verbatim_share: float
+    longest_verbatim_words: int
+    n_prompts: int
+    controls_version: int
+
+
 class Checks(_Frozen):
     """Canaries and receipts."""
 
@@ -174,6 +191,9 @@ class Checks(_Frozen):
     significant_voxels: int | None = None
     """Voxels whose H_u is above chance at the false discovery rate that ``significance`` names."""
     significance: str = ""
+    exposure: ExposureProbe | None = None
+    exposure_reason: str = ""
+    """Why exposure was not probed."""
     alarms: tuple[str, ...] = ()
 
 

@@ -18,6 +18,7 @@ from voxelboard.benchmark.features.resample import tr_sum
 from voxelboard.benchmark.features.store import FeatureStore
 from voxelboard.benchmark.models.base import ModelIdentity, WordModel
 from voxelboard.benchmark.models.baselines import baseline_model
+from voxelboard.benchmark.models.exposure import WINDOW_WORDS, load_head, probe, summarise_exposure
 from voxelboard.benchmark.models.load import load_model
 from voxelboard.benchmark.models.simulated import OracleModel, planted_model
 from voxelboard.benchmark.models.transformer import TransformerModel
@@ -59,6 +60,7 @@ class Sources:
     twins : seed -> the same for the untrained twin; empty for baselines.
     by_subject : None, or subject -> features of the cross-subject predictor; ``features`` is then not used.
     receipt : () -> how exact the states are.
+    exposure : () -> fields of the record's checks that tell whether the model has read the stimuli.
     """
 
     identity: ModelIdentity
@@ -67,6 +69,7 @@ class Sources:
     features: Callable[[], Features]
     twins: Mapping[int, Callable[[], Features]]
     receipt: Callable[[], Receipt]
+    exposure: Callable[[], dict[str, Any]] = dict
     by_subject: Callable[[str], Features] | None = None
 
 
@@ -114,6 +117,7 @@ def open_sources(
         features=features,
         twins={seed: partial(twin, seed) for seed in seeds},
         receipt=lambda: _receipt(submission, model, data, settings, device),
+        exposure=lambda: _exposure(submission, model, data, settings, device, progress),
     )
 
 
@@ -198,7 +202,7 @@ def _cross_subject(data: NarrativeData) -> Sources:
     first = by_subject(data.subjects[0])
     revision = hash_json({"source": "baseline", "id": "cross-subject"})
     identity = ModelIdentity("baseline", "cross-subject", revision, revision, "", "float32", 0, None)
-    return Sources(identity, 1, next(iter(first.values())).shape[2], lambda: first, {}, Receipt, by_subject)
+    return Sources(identity, 1, next(iter(first.values())).shape[2], lambda: first, {}, Receipt, by_subject=by_subject)
 
 
 def _receipt(
@@ -242,6 +246,41 @@ def _receipt(
     shortened = sum(model.count_shortened(story, context) for story in stories) / n_words
     fields = {"receipt_max_deviation": worst, "receipt_words": n_read, "context_shortened": shortened}
     return Receipt(fields, np.concatenate(deviations, axis=1))
+
+
+def _exposure(
+    submission: Submission,
+    model: WordModel,
+    data: NarrativeData,
+    settings: Settings,
+    device: torch.device,
+    progress: StageProgress,
+) -> dict[str, Any]:
+    """Probe a causal model's head on the test stories; fields of the record's checks."""
+    if submission.is_baseline:
+        return {}
+    if not isinstance(model, TransformerModel):
+        return {"exposure_reason": "only causal language models have a loss on a text"}
+    head = load_head(
+        model_spec(submission),
+        device=device,
+        offline=settings.offline,
+        allow_remote_code=settings.allow_remote_code,
+        max_tokens=model.identity.max_tokens,
+    )
+    if isinstance(head, str):
+        return {"exposure_reason": head}
+    names = dict.fromkeys(segment.story for segment in data.split.test_segments)
+    tested = {name: data.stories[name] for name in names}
+    if not any(story.n_words >= WINDOW_WORDS for story in tested.values()):
+        return {"exposure_reason": f"no test story has {WINDOW_WORDS} words"}
+    found = probe(
+        head,
+        tested,
+        seed=settings.protocol.seed,
+        progress=lambda done, total: progress("exposure", done, total),
+    )
+    return {"exposure": summarise_exposure(found)}
 
 
 def first_words(story: Story, n_words: int) -> Story:

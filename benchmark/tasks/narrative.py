@@ -108,6 +108,8 @@ class Narrative:
         with stopwatch.stage("receipt"):
             progress("receipt", 0, 0)
             receipt = sources.receipt()
+        with stopwatch.stage("exposure"):
+            exposure = sources.exposure()
         with stopwatch.stage("features"):
             features = {} if sources.by_subject else only_layer(sources.features(), layer)
             twins = {seed: only_layer(twin(), layer) for seed, twin in sources.twins.items()}
@@ -126,7 +128,7 @@ class Narrative:
         )
         stamp = model_stamp(submission, sources.identity, sources.n_layers, sources.n_features)
         # the harness' own rows have next to nothing beyond the confounds: their ratio says nothing
-        resolved = {**receipt.fields, **({"alarms": ()} if submission.is_baseline else {})}
+        resolved = {**receipt.fields, **exposure, **({"alarms": ()} if submission.is_baseline else {})}
         for result in stopwatch.each("encoding and scores", results):
             responses = data.responses(result.subject)
             dataset = dataset_stamp(
