@@ -145,6 +145,34 @@ class DramaPolicy:
 
 
 @dataclass(frozen=True)
+class CaptionsPolicy:
+    """The task captions: sets of images, the control floor, the controls (Doerig et al. 2025, statistics.md 2.2-2.3)."""
+
+    set_size: int = 100  # images of an RSA set, disjoint
+    rdm_block_images: int = 20  # of the noise-corrected RSA on the test images: 190 pairs a block
+    retrieval_k: tuple[int, ...] = (1, 5)
+    # fractions of the fractional ridge: .05 .. 1; the published grid ends at 1.05, which no ridge reaches
+    fractions: tuple[float, ...] = tuple(round(0.05 * i, 2) for i in range(1, 21))
+    n_bins: int = 5  # one-hot, of caption length and number of categories; edges are training quantiles (F6)
+    relative_lambdas: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    max_projection_share: float = 0.2  # columns of the test-side projector per test image
+    min_word_distance: float = 0.2  # cosine; a random word of the same type is no synonym
+    controls: tuple[str, ...] = (
+        "multi-hot",
+        "category string",
+        "nouns",
+        "verbs",
+        "adjectives",
+        "adverbs",
+        "prepositions",
+        "word average",
+        "static vectors",
+        "scrambled",
+        "random words",
+    )
+
+
+@dataclass(frozen=True)
 class Protocol:
     """The whole measurement. ``name`` is what users type, ``hash_of(task)`` is what records carry."""
 
@@ -158,6 +186,7 @@ class Protocol:
     score: ScorePolicy = field(default_factory=ScorePolicy)
     diagnostics: DiagnosticsPolicy = field(default_factory=DiagnosticsPolicy)
     drama: DramaPolicy = field(default_factory=DramaPolicy)
+    captions: CaptionsPolicy = field(default_factory=CaptionsPolicy)
     seed: int = 20261121
 
     def constants(self, task: TaskName | None = None) -> dict[str, Any]:
@@ -182,7 +211,7 @@ _SHARED: Final = ("name", "scored", "seed")
 TASK_SECTIONS: Final[dict[TaskName, tuple[str, ...]]] = {
     "narrative": ("context", "design", "sentences", "encoding", "confounds", "score", "diagnostics"),
     "drama": ("design", "encoding", "confounds", "score", "diagnostics", "drama"),
-    "captions": ("context", "encoding", "score"),
+    "captions": ("encoding", "score", "captions"),
     "ablation": ("context", "design", "encoding", "confounds", "score"),
 }
 

@@ -134,6 +134,15 @@ class FilmSplit(Strict):
         return self
 
 
+class ImageSplit(Strict):
+    """Images of which all subjects saw some, the test images, and each subject others."""
+
+    kind: Literal["images"]
+    test: Text
+    """Which images are the test images, in words."""
+    n_test: Annotated[int, Field(ge=1)]
+
+
 class RoiSet(Strict):
     """A parcellation: the labels that voxels can have."""
 
@@ -180,6 +189,8 @@ class Card(Strict):
         "lepetitprince",
         "simulated_drama",
         "ds005531",
+        "simulated_captions",
+        "nsd",
     ]
     options: dict[str, str] = Field(default_factory=dict)
     """Choices that the reader leaves open, each with its reason in the notes."""
@@ -192,7 +203,9 @@ class Card(Strict):
     """Subject -> voxels of each file, where the source says so; another number is refused."""
     not_heard: dict[Text, tuple[Text, ...]] = Field(default_factory=dict)
     """Subject -> training stories that the source does not have of this subject."""
-    split: Annotated[StorySplit | SegmentSplit | WindowSplit | GroupSplit | FilmSplit, Field(discriminator="kind")]
+    split: Annotated[
+        StorySplit | SegmentSplit | WindowSplit | GroupSplit | FilmSplit | ImageSplit, Field(discriminator="kind")
+    ]
     ceiling_kind: Literal["repeats", "inter_subject", "none"]
     ceiling_rule: Text | None = None
     """How the literature estimates the ceiling of this data set, and what is done here."""

@@ -191,6 +191,21 @@ def _open_simulated_drama(card: Card, variant: str) -> Dataset:
     return open_simulated_drama(preset or DEFAULT_PRESET, int(seed or 0))
 
 
+def _open_simulated_captions(card: Card, variant: str) -> Dataset:
+    from voxelboard.benchmark.readers.simulated_captions import DEFAULT_PRESET, open_simulated_captions
+
+    preset, _, seed = variant.partition(":")
+    if seed and not seed.isdecimal():
+        raise UserError(f"{seed!r} is not a seed", f"write {card.name}:{preset}:1")
+    return open_simulated_captions(preset or DEFAULT_PRESET, int(seed or 0))
+
+
+def _open_nsd(card: Card, variant: str) -> Dataset:
+    from voxelboard.benchmark.readers.nsd import Nsd
+
+    return Nsd(card, dataset_path(card.name), variant, voxelboard_home() / "prepared")
+
+
 def _open_lebel2023(card: Card, variant: str) -> NarrativeData:
     from voxelboard.benchmark.readers.lebel2023 import Lebel2023
 
@@ -253,6 +268,8 @@ def _open_lepetitprince(card: Card, variant: str) -> NarrativeData:
 # A card's ``reader`` -> how to open it. Imports wait, so that listing data sets stays fast.
 READERS: dict[str, Callable[[Card, str], Dataset]] = {
     "simulated": _open_simulated,
+    "simulated_captions": _open_simulated_captions,
+    "nsd": _open_nsd,
     "simulated_drama": _open_simulated_drama,
     "lebel2023_pcs": _open_lebel2023_pcs,
     "alice2016": _open_alice2016,

@@ -49,7 +49,7 @@ def roi_rdms(patterns: NDArray[Any], rois: NDArray[np.str_], wanted: Sequence[st
         voxels = np.flatnonzero(rois == roi)
         if len(voxels) < 2:
             raise DataError(f"region {roi!r} has {len(voxels)} voxels; an RDM of correlations needs two or more")
-        rdms.append(correlation_distances(patterns[:, voxels][sets]))
+        rdms.append(np.stack([correlation_distances(patterns[np.ix_(rows, voxels)]) for rows in sets]))
     return RoiRdms(tuple(wanted), np.stack(rdms))
 
 

@@ -7,6 +7,7 @@ says. Definitions after Doerig et al. 2025.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -52,6 +53,12 @@ class TaggedCaptions:
                 {w.text.lower() for captions in self.tagged for caption in captions for w in caption if w.tag in tags}
             )
         )
+
+
+@lru_cache(maxsize=2)
+def tag_captions(images: CaptionedImages) -> TaggedCaptions:
+    """The captions of these images, tagged; the same object for the same images: tagging takes longer than reading."""
+    return TaggedCaptions(images)
 
 
 def control_texts(name: str, captions: TaggedCaptions, seed: int, vectors: Mapping[str, Float32Array]) -> Texts:

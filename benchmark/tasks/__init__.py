@@ -8,7 +8,7 @@ from voxelboard.benchmark.errors import unknown_name
 if TYPE_CHECKING:
     from voxelboard.benchmark.tasks.base import Task
 
-TASKS = ("narrative", "drama")
+TASKS = ("narrative", "drama", "captions")
 
 
 def load_task(name: str) -> "Task":
@@ -21,4 +21,8 @@ def load_task(name: str) -> "Task":
         from voxelboard.benchmark.tasks.drama import Drama
 
         return Drama()
+    if name == "captions":
+        from voxelboard.benchmark.tasks.captions import Captions
+
+        return Captions()
     raise unknown_name("task", name, TASKS)
