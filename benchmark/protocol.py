@@ -173,6 +173,24 @@ class CaptionsPolicy:
 
 
 @dataclass(frozen=True)
+class AblationPolicy:
+    """Which perturbations of the test stories a model reads (``stimuli.perturbations``), and in what pieces."""
+
+    # Tags for a class of words, each with the control that replaces as many words at random (statistics.md G3); words of a
+    # class in each other's places, which keeps the variance of what is read (G1, G2: a simulated region of
+    # nouns, r .264: nouns swapped .240, verbs swapped .012, but verbs as tags -.025); orders at a small and a large Kendall distance; what is left without content or function
+    # words; word lists; one word throughout.
+    conditions: tuple[str, ...] = (
+        *("noun", "verb", "content", "function"),
+        *("random-noun", "random-verb", "random-content", "random-function"),
+        *("swap-noun", "swap-verb", "swap-content", "swap-function"),
+        *("shuffle-1", "shuffle-7", "backward", "word-list-by-class", "word-list"),
+        *("keep-content", "keep-function", "constant"),
+    )
+    window_words: int = 10  # the "sentences" of a transcript that has none
+
+
+@dataclass(frozen=True)
 class Protocol:
     """The whole measurement. ``name`` is what users type, ``hash_of(task)`` is what records carry."""
 
@@ -187,6 +205,7 @@ class Protocol:
     diagnostics: DiagnosticsPolicy = field(default_factory=DiagnosticsPolicy)
     drama: DramaPolicy = field(default_factory=DramaPolicy)
     captions: CaptionsPolicy = field(default_factory=CaptionsPolicy)
+    ablation: AblationPolicy = field(default_factory=AblationPolicy)
     seed: int = 20261121
 
     def constants(self, task: TaskName | None = None) -> dict[str, Any]:
@@ -212,7 +231,7 @@ TASK_SECTIONS: Final[dict[TaskName, tuple[str, ...]]] = {
     "narrative": ("context", "design", "sentences", "encoding", "confounds", "score", "diagnostics"),
     "drama": ("design", "encoding", "confounds", "score", "diagnostics", "drama"),
     "captions": ("encoding", "score", "captions"),
-    "ablation": ("context", "design", "encoding", "confounds", "score"),
+    "ablation": ("context", "design", "encoding", "confounds", "score", "diagnostics", "ablation"),
 }
 
 

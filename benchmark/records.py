@@ -22,6 +22,7 @@ from voxelboard.benchmark.errors import DataError, StorageError, UserError
 from voxelboard.benchmark.protocol import Protocol, TaskName, hash_json
 
 SCHEMA_VERSION: Final = 1
+STUDIES: Final = "studies"
 
 Status = Literal["started", "success", "error", "cancelled"]
 ErrorClass = Literal[
@@ -362,7 +363,8 @@ def record_schema() -> dict[str, Any]:
 
 def _record_files(root: Path) -> Iterator[Path]:
     for path in sorted(root.rglob("*.json")):
-        if path.name != "schema.json" and not path.name.startswith("."):
+        # results of studies lie beside the records and are none
+        if path.name != "schema.json" and not path.name.startswith(".") and STUDIES not in path.relative_to(root).parts:
             yield path
 
 

@@ -61,6 +61,7 @@ class Sources:
     by_subject : None, or subject -> features of the cross-subject predictor; ``features`` is then not used.
     receipt : () -> how exact the states are.
     exposure : () -> fields of the record's checks that tell whether the model has read the stimuli.
+    read : None for rows that read no words, or stories -> their features, for stories that the data set does not have.
     """
 
     identity: ModelIdentity
@@ -71,6 +72,7 @@ class Sources:
     receipt: Callable[[], Receipt]
     exposure: Callable[[], dict[str, Any]] = dict
     by_subject: Callable[[str], Features] | None = None
+    read: Callable[[Mapping[str, Story]], Features] | None = None
 
 
 def open_sources(
@@ -96,11 +98,13 @@ def open_sources(
         return _cross_subject(data)
     model = build_model(submission, data, settings, device)
 
-    def features(model: WordModel = model, stage: str = "features") -> Features:
+    def features(
+        model: WordModel = model, stage: str = "features", stories: Mapping[str, Story] = data.stories
+    ) -> Features:
         def report(stories_done: int, n_stories: int, words_done: int, n_words: int) -> None:
             progress(f"{stage}, story {stories_done + 1}/{n_stories}", words_done, n_words)
 
-        return extract_features(model, data.stories, settings.protocol, store, report)
+        return extract_features(model, stories, settings.protocol, store, report)
 
     def twin(seed: int) -> Features:
         random = submission.model_copy(update={"weights": "random", "seed": seed})
@@ -118,6 +122,7 @@ def open_sources(
         twins={seed: partial(twin, seed) for seed in seeds},
         receipt=lambda: _receipt(submission, model, data, settings, device),
         exposure=lambda: _exposure(submission, model, data, settings, device, progress),
+        read=lambda stories: features(stage="perturbed", stories=stories),
     )
 
 

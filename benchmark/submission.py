@@ -150,6 +150,7 @@ def _from_checkpoint(folder: Path) -> Submission:
         schema_version=1,
         name=f"local/{safe}",
         model=ModelEntry(source="local", path=str(folder), loader=loader, dtype="float32"),
+        tasks=("narrative", "ablation"),
         metadata=Metadata(display_name=folder.name[:80]),
         submitter=Submitter(name="local run", relation="third-party"),
         visibility="private",
@@ -159,7 +160,8 @@ def _from_checkpoint(folder: Path) -> Submission:
 def _infer_loader(folder: Path) -> Loader:
     config = folder / "config.json"
     try:
-        architectures = json.loads(config.read_bytes()).get("architectures") or []
+        content = json.loads(config.read_bytes())
+        architectures = content.get("architectures") or []
     except FileNotFoundError as error:
         raise MissingPrerequisite(
             f"{folder} is not a checkpoint: it has no config.json", "save it with save_pretrained()"
@@ -168,6 +170,8 @@ def _infer_loader(folder: Path) -> Loader:
         raise UserError(f"{config} is not a JSON object: {error}") from error
     if (folder / "modules.json").exists():
         return "sentence"
+    if content.get("model_type") == "voxelboard-lstm":
+        return "recurrent"
     if (loader := loader_of(architectures)) is not None:
         return loader
     raise UserError(

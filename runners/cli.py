@@ -25,6 +25,7 @@ from voxelboard.runners.commands.render import render
 from voxelboard.runners.commands.run import run
 from voxelboard.runners.commands.selftest import selftest
 from voxelboard.runners.commands.status import status
+from voxelboard.runners.commands.study import study_app
 from voxelboard.runners.console import say, say_error
 
 app = typer.Typer(
@@ -63,6 +64,7 @@ app.add_typer(cache_app, name="cache")
 app.command()(export)
 app.command()(doctor)
 app.command()(selftest)
+app.add_typer(study_app, name="study")
 
 
 def run_cli(arguments: list[str] | None = None) -> int:

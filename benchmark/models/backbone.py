@@ -19,6 +19,7 @@ from voxelboard.benchmark.models.spec import Loader, ModelSpec
 _UNREAD = ("pooler.",)
 _LIMIT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "max_seq_length")
 _PROBE_TOKENS = 8
+LSTM_TYPE = "voxelboard-lstm"  # of config.json, see models.recurrent
 
 
 class TransformersBackbone:
@@ -86,6 +87,12 @@ def load_config(spec: ModelSpec, checkpoint: Checkpoint, trusted: bool) -> Any:
     """
     from transformers import AutoConfig
 
+    kind = checkpoint.config().get("model_type")
+    if (kind == LSTM_TYPE) != (spec.loader == "recurrent"):
+        right = "recurrent" if kind == LSTM_TYPE else "causal, masked, seq2seq or sentence"
+        raise UserError(
+            f"{spec.name}: the loader {spec.loader} cannot read a model of the type {kind!r}", f"use loader: {right}"
+        )
     with _as_user_error(f"{spec.name}: config.json cannot be read"):
         config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=trusted)
     if spec.loader == "seq2seq" and not config.is_encoder_decoder:

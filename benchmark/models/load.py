@@ -90,6 +90,7 @@ def _load_transformer(
 ) -> TransformerModel:
     trusted = may_run_code(spec, checkpoint, allow_remote_code)
     layout = _sentence_layout(spec, checkpoint)
+    _register_own(spec)
     config = load_config(spec, checkpoint, trusted)
     name = spec.tokenizer_id or spec.name
     tokenizer = FastTokenizer(load_tokenizer(spec, checkpoint, trusted), name, layout.lower_case)
@@ -98,15 +99,24 @@ def _load_transformer(
     identity = _identity(spec, checkpoint, module, dtype, max_tokens)
     part = _place(part_that_is_read(module, config), device, dtype, spec)
     backbone = TransformersBackbone(part, device, pad_id_of(config, tokenizer.pad_id), identity.max_tokens)
-    if spec.loader == "causal" and backbone.sees_the_future():
+    in_one_pass = spec.loader in ("causal", "recurrent")
+    if in_one_pass and backbone.sees_the_future():
         raise UserError(
             f"{spec.name}: a later word changes the state of an earlier one, so this model is not causal",
             "use loader: masked, which shows it each word's past only",
         )
-    backbone.causal = spec.loader == "causal"
-    plan = plan_causal if spec.loader == "causal" else plan_prefixes
+    backbone.causal = in_one_pass
+    plan = plan_causal if in_one_pass else plan_prefixes
     pool = layout.pooling if spec.loader == "sentence" else pool_tokens
     return TransformerModel(backbone, tokenizer, identity, plan, pool, batch_size)
+
+
+def _register_own(spec: ModelSpec) -> None:
+    """Make Transformers know the architectures that are this project's own."""
+    if spec.loader == "recurrent":
+        from voxelboard.benchmark.models.recurrent import register
+
+        register()
 
 
 def _place(module: nn.Module, device: torch.device, dtype: str, spec: ModelSpec) -> nn.Module:
@@ -177,6 +187,7 @@ def describe_model(
     checkpoint = open_checkpoint(spec, offline=offline, cache_dir=cache_dir, with_weights=False, with_tokenizer=False)
     with quiet_transformers():
         trusted = may_run_code(spec, checkpoint, allow_remote_code)
+        _register_own(spec)
         config = load_config(spec, checkpoint, trusted)
         with torch.device("meta"):
             module = random_module(config, seed=0, trusted=trusted)

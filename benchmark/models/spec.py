@@ -9,15 +9,15 @@ from typing import Literal
 from voxelboard.benchmark.errors import UserError, unknown_name
 
 Source = Literal["hf", "local"]
-Loader = Literal["causal", "masked", "seq2seq", "sentence", "static"]
+Loader = Literal["causal", "masked", "seq2seq", "sentence", "static", "recurrent"]
 Weights = Literal["pretrained", "random"]
 
 SOURCES = ("hf", "local")
-LOADERS = ("causal", "masked", "seq2seq", "sentence", "static")
+LOADERS = ("causal", "masked", "seq2seq", "sentence", "static", "recurrent")
 WEIGHTS = ("pretrained", "random")
 DTYPES = ("float32", "bfloat16", "float16")
 
-_LATER_LOADERS = ("recurrent", "vision_language")
+_LATER_LOADERS = ("vision_language",)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 

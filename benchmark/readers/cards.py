@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from voxelboard._resources import cards_folder
 from voxelboard.benchmark.errors import UserError, unknown_name
+from voxelboard.benchmark.protocol import TaskName
 from voxelboard.benchmark.readers.card_sources import CardFile, FilePattern, Name, Source, Strict, Text
 
 MAX_CARD_BYTES = 1_000_000
@@ -168,7 +169,7 @@ class Card(Strict):
     """Of the card: other bytes, split or reading are another version."""
     title: Text
     kind: Literal["real", "simulated"]
-    task: Literal["narrative", "drama", "captions"]
+    task: TaskName
     licence: Licence
     terms: Text | None = None
     """Terms that a user must accept before the first use, or null."""
@@ -191,6 +192,7 @@ class Card(Strict):
         "ds005531",
         "simulated_captions",
         "nsd",
+        "simulated_ablation",
     ]
     options: dict[str, str] = Field(default_factory=dict)
     """Choices that the reader leaves open, each with its reason in the notes."""

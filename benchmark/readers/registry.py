@@ -121,19 +121,27 @@ def open_dataset(name: str, task: str | None = None) -> Any:
 
         return _of_task(OwnData(own), task)
     card = load_card(base)
-    if task is not None and card.task != task:
+    if task is not None and task not in tasks_on(card.task):
         _refuse_task(card.name, card.task, task)
     return READERS[card.reader](card, variant)
 
 
 def _of_task(data: Dataset, task: str | None) -> Dataset:
-    if task is not None and data.task != task:
+    if task is not None and task not in tasks_on(data.task):
         _refuse_task(data.name, data.task, task)
     return data
 
 
+def tasks_on(task: str) -> tuple[str, ...]:
+    """The tasks that run on the data sets of a task: stories can be read as they are, and perturbed."""
+    return (task, *_ALSO.get(task, ()))
+
+
+_ALSO = {"narrative": ("ablation",)}
+
+
 def _refuse_task(name: str, has: str, asked: str) -> NoReturn:
-    fitting = [card for card in list_cards() if load_card(card).task == asked]
+    fitting = [card for card in list_cards() if asked in tasks_on(load_card(card).task)]
     raise UserError(
         f"the data set {name} is of the task {has}, not {asked}",
         f"data sets of {asked}: {', '.join(fitting) or 'none'}; or write -t {has}",
@@ -174,12 +182,25 @@ def _no_variants(card: Card, variant: str) -> None:
 
 
 def _open_simulated(card: Card, variant: str) -> NarrativeData:
-    from voxelboard.benchmark.readers.simulated import DEFAULT_PRESET, open_simulated
+    from voxelboard.benchmark.readers.simulated import open_simulated
+
+    return open_simulated(*_preset(card, variant))
+
+
+def _preset(card: Card, variant: str) -> tuple[str, int]:
+    """Preset and seed of a simulated data set."""
+    from voxelboard.benchmark.readers.simulated import DEFAULT_PRESET
 
     preset, _, seed = variant.partition(":")
     if seed and not seed.isdecimal():
         raise UserError(f"{seed!r} is not a seed", f"write {card.name}:{preset}:1")
-    return open_simulated(preset or DEFAULT_PRESET, int(seed or 0))
+    return preset or DEFAULT_PRESET, int(seed or 0)
+
+
+def _open_simulated_ablation(card: Card, variant: str) -> NarrativeData:
+    from voxelboard.benchmark.readers.simulated_ablation import open_simulated_ablation
+
+    return open_simulated_ablation(*_preset(card, variant))
 
 
 def _open_simulated_drama(card: Card, variant: str) -> Dataset:
@@ -271,6 +292,7 @@ READERS: dict[str, Callable[[Card, str], Dataset]] = {
     "simulated_captions": _open_simulated_captions,
     "nsd": _open_nsd,
     "simulated_drama": _open_simulated_drama,
+    "simulated_ablation": _open_simulated_ablation,
     "lebel2023_pcs": _open_lebel2023_pcs,
     "alice2016": _open_alice2016,
     "lebel2023": _open_lebel2023,

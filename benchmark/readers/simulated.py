@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The embedded data set: simulated listeners whose tuning, signal and noise are known. Needs no download."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType
@@ -114,6 +114,9 @@ class SimulatedNarrative:
     task: TaskName = "narrative"
     ceiling_kind: CeilingKind
     static_vectors: StaticVectors | None
+    # what drives voxels, and ROI -> nominal share of each space in that order
+    space_names: tuple[str, ...] = SPACES
+    roi_shares: Mapping[str, tuple[float, ...]] = ROI_SHARES
 
     def __init__(self, spec: SimulationSpec, name: str = NAME) -> None:
         self.name = name
@@ -122,8 +125,8 @@ class SimulatedNarrative:
         self.ceiling_kind = "repeats"
         self.spec = spec
         self.subjects = tuple(f"sim{k + 1:02d}" for k in range(spec.n_subjects))
-        self.scored_rois = tuple(roi for roi in ROI_SHARES if roi != "NULL")
-        self.rois: NDArray[np.str_] = np.repeat(np.array(list(ROI_SHARES)), spec.n_voxels)
+        self.scored_rois = tuple(roi for roi in self.roi_shares if roi != "NULL")
+        self.rois: NDArray[np.str_] = np.repeat(np.array(list(self.roi_shares)), spec.n_voxels)
         self._world = build_world(spec.seed)
         spoken = self._tell()
         tokens = {space: np.concatenate([story.latents[space] for story in spoken]) for space in SPACES[1:]}
@@ -133,13 +136,7 @@ class SimulatedNarrative:
             {space: (story.latents[space] - self._centre[space]) / self._scale[space] for space in SPACES[1:]}
             for story in spoken
         ]
-        self._grids = dict(
-            zip(
-                (story.name for story in spoken),
-                grid_spaces(spoken, latents, self._step, [story.n_trs * spec.oversampling for story in spoken]),
-                strict=True,
-            )
-        )
+        self._grids = dict(zip((story.name for story in spoken), self._space_grids(spoken, latents), strict=True))
         self.stories: Mapping[str, Story] = MappingProxyType(
             {story.name: self._as_story(story, words) for story, words in zip(spoken, latents, strict=True)}
         )
@@ -184,12 +181,19 @@ class SimulatedNarrative:
         if story not in self.stories:
             raise unknown_name(f"story of {self.name}", story, self.stories)
         drive = convolve_spaces(self._grids[story], self._step, 0.0, self.spec.oversampling)
-        cuts = np.cumsum([self._grids[story][space].shape[1] for space in SPACES])[:-1]
-        return dict(zip(SPACES, np.split(drive, cuts, axis=1), strict=True))
+        cuts = np.cumsum([self._grids[story][space].shape[1] for space in self.space_names])[:-1]
+        return dict(zip(self.space_names, np.split(drive, cuts, axis=1), strict=True))
 
     def grid(self, story: str) -> Mapping[str, FloatArray]:
         """Space -> (n_trs * oversampling, n_columns): the orthogonal spaces of ``story`` before the HRF."""
         return self._grids[story]
+
+    def _space_grids(
+        self, spoken: Sequence[SpokenStory], latents: Sequence[Mapping[str, FloatArray]]
+    ) -> list[dict[str, FloatArray]]:
+        """For each story space -> (n_trs * oversampling, n_columns), in the order of ``space_names``."""
+        n_steps = [story.n_trs * self.spec.oversampling for story in spoken]
+        return grid_spaces(spoken, latents, self._step, n_steps)
 
     def _tell(self) -> list[SpokenStory]:
         spec = self.spec
@@ -252,14 +256,14 @@ class SimulatedNarrative:
         weights = np.sqrt(spec.group_share) * group + np.sqrt(1 - spec.group_share) * own
         jitter = np.clip(rng.normal(0, spec.hrf_jitter_s, n_voxels), -MAX_DELAY_S, MAX_DELAY_S)
         delays = np.round(jitter / self._step) * self._step
-        shares = np.array([ROI_SHARES[roi] for roi in self.rois])
+        shares = np.array([self.roi_shares[roi] for roi in self.rois])
         snr = np.where(self.rois == "NULL", 0.0, spec.snr * rng.gamma(2.0, 0.5, n_voxels))
         signal = np.zeros((sum(story.n_trs for story in self.stories.values()), n_voxels))
         starts = np.cumsum([0, *widths])
         for delay in np.unique(delays):
             at = np.flatnonzero(delays == delay)
             drive = self._drive(float(delay))
-            for k in range(len(SPACES)):
+            for k in range(len(self.space_names)):
                 columns = slice(starts[k], starts[k + 1])
                 part = drive[:, columns] @ weights[columns][:, at]
                 signal[:, at] += np.sqrt(shares[at, k]) * part / part.std(axis=0)

@@ -86,7 +86,7 @@ def standardise(table: FloatArray) -> FloatArray:
 
 def convolve_spaces(space: Mapping[str, FloatArray], step: float, delay: float, every: int) -> FloatArray:
     """(n_trs, n_columns) all spaces side by side, HRF-convolved, sampled at the start of each TR."""
-    drive = np.column_stack([space[name] for name in SPACES])
+    drive = np.column_stack(list(space.values()))
     smeared = fftconvolve(drive, hrf(step, delay)[:, None], axes=0)[: len(drive)]
     return np.asarray(smeared[::every], dtype=np.float64)
 

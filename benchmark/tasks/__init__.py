@@ -8,7 +8,7 @@ from voxelboard.benchmark.errors import unknown_name
 if TYPE_CHECKING:
     from voxelboard.benchmark.tasks.base import Task
 
-TASKS = ("narrative", "drama", "captions")
+TASKS = ("narrative", "drama", "captions", "ablation")
 
 
 def load_task(name: str) -> "Task":
@@ -25,4 +25,8 @@ def load_task(name: str) -> "Task":
         from voxelboard.benchmark.tasks.captions import Captions
 
         return Captions()
+    if name == "ablation":
+        from voxelboard.benchmark.tasks.ablation import Ablation
+
+        return Ablation()
     raise unknown_name("task", name, TASKS)

@@ -181,7 +181,7 @@ def encode(
     n_layers = len(next(iter(features.values())))
     tr = common_tr(stories)
     for f, (fold, confound) in enumerate(zip(cohort.folds, confounds, strict=True)):
-        best = {row: _Best(cohort, len(confound.floor)) for row in (*ROWS, "joint")}
+        best = {row: BestLayers(cohort, len(confound.floor)) for row in (*ROWS, "joint")}
         used = dict.fromkeys(segment.story for segment in (*fold.train, *fold.test))
         for layer in range(n_layers):
             design = segmented({name: features[name][layer] for name in used}, protocol, tr)
@@ -252,7 +252,7 @@ def project(predictions: Float32Array, bases: tuple[FloatArray, ...]) -> Float32
     return np.concatenate(parts).astype(np.float32)
 
 
-class _Best:
+class BestLayers:
     """For each subject and ROI the predictions of the layer with the best inner score so far; ties keep the first."""
 
     def __init__(self, cohort: Cohort, n_test: int) -> None:

@@ -36,9 +36,10 @@ def submissions(as_json: Json = False) -> None:
 def tasks(as_json: Json = False) -> None:
     """The tasks, and the data sets that each can be run on."""
     from voxelboard.benchmark.readers.cards import list_cards, load_card
+    from voxelboard.benchmark.readers.registry import tasks_on
     from voxelboard.benchmark.tasks import TASKS
 
-    data = {task: [name for name in list_cards() if load_card(name).task == task] for task in TASKS}
+    data = {task: [name for name in list_cards() if task in tasks_on(load_card(name).task)] for task in TASKS}
     if as_json:
         put_json([{"task": task, "datasets": names} for task, names in data.items()])
         return

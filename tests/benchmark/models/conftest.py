@@ -12,6 +12,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from voxelboard.benchmark.models import recurrent
 from voxelboard.benchmark.models.quiet import quiet_transformers
 from voxelboard.benchmark.protocol import ContextPolicy
 from voxelboard.benchmark.stimuli.stories import Story, make_story
@@ -206,6 +207,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], str, str]] = {
         "byte_level",
         "causal",
     ),
+    "lstm": ("LSTMConfig", {"vocab_size": 330, "hidden_size": 16, "num_hidden_layers": 2}, "byte_level", "recurrent"),
     "bert": ("BertConfig", _BERT, "word_piece", "masked"),
     "roberta": (
         "RobertaConfig",
@@ -248,7 +250,9 @@ def checkpoints(
 
 def save_checkpoint(folder: Path, family: str, tokenizers: dict[str, Any], seed: int = 1, **changes: Any) -> None:
     config_class, arguments, tokenizer, _ = FAMILIES[family]
-    config = getattr(transformers, config_class)(**(arguments | changes))
+    recurrent.register()
+    config = getattr(transformers, config_class, None) or getattr(recurrent, config_class)
+    config = config(**(arguments | changes))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         with quiet_transformers():

@@ -35,7 +35,7 @@ def local(folder: Path, loader: str = "causal", **options: Any) -> ModelSpec:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"loader": "recurrent"}, "loader 'recurrent' is not built yet"),
+        ({"loader": "vision_language"}, "loader 'vision_language' is not built yet"),
         ({"loader": "causl"}, "Did you mean 'causal'"),
         ({"loader": "causal", "dtype": "fp32"}, "unknown dtype 'fp32'"),
         ({"loader": "causal", "revision": "main"}, "'main' of org/model is not a commit"),

@@ -23,6 +23,7 @@ LOADERS = {
     "llama_across": "causal",
     "qwen2": "causal",
     "mamba": "causal",
+    "lstm": "recurrent",
     "bert": "masked",
     "roberta": "masked",
     "t5": "seq2seq",

@@ -91,7 +91,7 @@ def canary_that_sleeps(patch: pytest.MonkeyPatch) -> None:
 
 
 def layer_chosen_on_test(patch: pytest.MonkeyPatch) -> None:
-    class OnTest(encode._Best):
+    class OnTest(encode.BestLayers):
         def __init__(self, cohort: preparation.Cohort, n_test: int) -> None:
             super().__init__(cohort, n_test)
             tests = cohort.folds[0].test_responses
@@ -105,7 +105,7 @@ def layer_chosen_on_test(patch: pytest.MonkeyPatch) -> None:
             fake: Any = SimpleNamespace(inner=SimpleNamespace(c=c, q=q, y2=y2))
             super().offer(layer, fake, predictions)
 
-    patch.setattr(encode, "_Best", OnTest)
+    patch.setattr(encode, "BestLayers", OnTest)
 
 
 def naive_permutation(patch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Language models trained from scratch on the versions of a corpus."""
