@@ -221,7 +221,7 @@ def test_ngram_probabilities_sum_to_one_and_equal_the_formula() -> None:
 
 def test_presets() -> None:
     with pytest.raises(UserError, match="Did you mean 'small'"):
-        load_preset("smal")
+        load_preset("smalll")
     full = load_preset("full")
     assert (full.width["gpt2"], full.layers["gpt2"], full.heads) == (768, 12, 12)  # GPT-2-small
     assert full.tokens_per_step == 65536
