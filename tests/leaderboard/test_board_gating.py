@@ -49,10 +49,10 @@ def test_a_weak_subject_counts_in_every_model(plant: Any) -> None:
     table = table_of(plant.results)
     assert table.subjects == ("sub-01", "sub-02", "sub-03", "sub-04", "sub-05")
     # five subjects with five ROIs of signal, NULL in none
-    assert table.gate == GateCount(entries=30, scored=25, pooled=5)
+    assert table.gate == GateCount(entries=30, scored=25, pooled=25)
     for row in table.ranked:
         assert [(roi.roi, roi.n_subjects, roi.n_pooled) for roi in row.rois] == [
-            (roi, 5, 1) for roi in ("AC", "pSTS", "IFG", "AG", "PCC")
+            (roi, 5, 5) for roi in ("AC", "pSTS", "IFG", "AG", "PCC")
         ]
         assert [sums.pooled for sums in row.subjects[2].sums] == [True] * 5 + [False]
         assert isinstance(row.subjects[2].headline, Interval)
