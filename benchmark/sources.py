@@ -15,7 +15,7 @@ from voxelboard.benchmark.errors import UserError
 from voxelboard.benchmark.features.confounds import confound_bins, confound_features, letters
 from voxelboard.benchmark.features.extract import extract_features, resample_states
 from voxelboard.benchmark.features.resample import tr_sum
-from voxelboard.benchmark.features.store import FeatureStore
+from voxelboard.benchmark.features.store import FeatureStore, default_store_folder
 from voxelboard.benchmark.models.base import ModelIdentity, WordModel
 from voxelboard.benchmark.models.baselines import baseline_model
 from voxelboard.benchmark.models.exposure import WINDOW_WORDS, load_head, probe, summarise_exposure
@@ -25,6 +25,7 @@ from voxelboard.benchmark.models.transformer import TransformerModel
 from voxelboard.benchmark.protocol import Protocol, hash_json
 from voxelboard.benchmark.readers.base import Dataset, NarrativeData
 from voxelboard.benchmark.revision import resolved_revision
+from voxelboard.benchmark.scratch import working_array
 from voxelboard.benchmark.settings import Settings
 from voxelboard.benchmark.stimuli.stories import Story, make_story
 from voxelboard.benchmark.submission import Submission, model_spec
@@ -33,6 +34,7 @@ Features = Mapping[str, NDArray[np.float32]]  # story -> (n_layers, n_trs, n_fea
 StageProgress = Callable[[str, int, int], None]
 
 _BASELINE = re.compile(r"(?P<name>[a-z-]+?)(-d(?P<width>\d+)-s(?P<seed>\d+))?")
+_MEANS_IN_MEMORY = 256 << 20  # of one subject, for the cross-subject row: those of all are needed at once
 RECEIPT_SHARE = 0.01  # of the words are read again
 RECEIPT_WORDS = 128  # from the start of a story: chunks there are the same as in the whole story
 
@@ -199,15 +201,35 @@ def _cross_subject(data: NarrativeData) -> Sources:
     if len(data.subjects) < 2:
         raise UserError(f"{data.name} has one subject: nobody else predicts it", "leave the cross-subject row out")
 
+    means: dict[str, dict[str, NDArray[np.float32]]] = {}  # subject -> story -> (n_trs, n_voxels)
+
+    def mean_runs(subject: str) -> dict[str, NDArray[np.float32]]:
+        if subject not in means:  # every subject is read once, whoever it predicts; large ones lie on disk
+            means[subject] = _mean_runs(data, subject)
+        return means[subject]
+
     def by_subject(subject: str) -> Features:
-        runs = [data.responses(other).runs for other in data.subjects if other != subject]
+        runs = [mean_runs(other) for other in data.subjects if other != subject]
         common = [name for name in data.stories if all(name in heard for heard in runs)]
-        return {name: np.concatenate([heard[name].mean(axis=0) for heard in runs], axis=1)[None] for name in common}
+        return {name: np.concatenate([heard[name] for heard in runs], axis=1)[None] for name in common}
 
     first = by_subject(data.subjects[0])
     revision = hash_json({"source": "baseline", "id": "cross-subject"})
     identity = ModelIdentity("baseline", "cross-subject", revision, revision, "", "float32", 0, None)
     return Sources(identity, 1, next(iter(first.values())).shape[2], lambda: first, {}, Receipt, by_subject=by_subject)
+
+
+def _mean_runs(data: NarrativeData, subject: str) -> dict[str, NDArray[np.float32]]:
+    """Story -> (n_trs, n_voxels): the mean over repeats, of all stories one below the other in one (large: nameless) file."""
+    responses = data.responses(subject)
+    lengths = {name: data.stories[name].n_trs for name in responses.runs}
+    stops = np.cumsum(list(lengths.values())).tolist()
+    kept = working_array((stops[-1], responses.n_voxels), default_store_folder(), in_memory_bytes=_MEANS_IN_MEMORY)
+    means = {}
+    for (name, n_trs), stop in zip(lengths.items(), stops, strict=True):
+        means[name] = kept[stop - n_trs : stop]
+        means[name][...] = responses.runs[name].mean(axis=0)
+    return means
 
 
 def _receipt(

@@ -44,14 +44,21 @@ class Responses:
         return len(self.rois)
 
     def sha256(self) -> str:
-        """Hash of every number and label, in story order."""
+        """Hash of every number and label, in story order. Runs that remember the hash of what was read are not read again."""
+        remembered = getattr(self.runs, "run_sha256", None)
         digest = hashlib.sha256(self.subject.encode())
         for name in sorted(self.runs):
-            run = np.ascontiguousarray(self.runs[name], dtype="<f4")
-            digest.update(f"{name}{run.shape}".encode())
-            digest.update(run.tobytes())
+            digest.update(f"{name}={remembered(name) if remembered else run_sha256(self.runs[name])}\n".encode())
         digest.update("\n".join(self.rois.tolist()).encode())
         return digest.hexdigest()
+
+
+def run_sha256(run: FloatArray) -> str:
+    """Hash of the shape and the numbers of one run."""
+    values = np.ascontiguousarray(run, dtype="<f4")
+    digest = hashlib.sha256(f"{values.shape}".encode())
+    digest.update(values.data)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -170,33 +177,53 @@ def require_subject(data_name: str, subject: str, subjects: tuple[str, ...]) -> 
 
 
 def check_responses(responses: Responses, stories: Mapping[str, Timed], min_trs: int) -> None:
-    """Refuse responses that cannot be scored.
+    """Refuse responses that cannot be scored. Reads all runs, one after the other.
 
     Raises
     ------
     DataError
-        for runs without a story, of another length than the story, with NaN or infinite values, with constant
-        voxels, of another number of voxels, or with fewer rows than ``min_trs`` (delays and trims).
+        as :func:`check_names` and :func:`check_run`.
     """
+    check_names(responses, stories)
     for name, run in responses.runs.items():
-        where = f"subject {responses.subject}, story {name!r}"
+        check_run(responses, name, run, stories[name].n_trs, min_trs)
+
+
+def check_names(responses: Responses, stories: Mapping[str, Timed]) -> None:
+    """Raise DataError for a run without a story. Reads nothing."""
+    for name in responses.runs:
         if name not in stories:
-            raise DataError(f"{where}: responses without a story", "check that both come from the same release")
-        if run.ndim != 3 or run.shape[2] != responses.n_voxels:
-            raise DataError(f"{where}: shape {run.shape}, expected (n_repeats, n_trs, n_voxels={responses.n_voxels})")
-        if run.shape[1] != stories[name].n_trs:
-            raise DataError(f"{where}: {run.shape[1]} rows of responses but {stories[name].n_trs} TRs of stimulus")
-        if run.shape[1] < min_trs:
-            raise DataError(f"{where}: {run.shape[1]} TRs, fewer than the {min_trs} that delays and trims take")
-        bad = ~np.isfinite(run).all(axis=(0, 1))
-        if bad.any():
             raise DataError(
-                f"{where}: {int(bad.sum())} voxels with NaN or infinite values, the first is {int(np.argmax(bad))}",
-                "leave these voxels out of the mask of this subject",
+                f"subject {responses.subject}, story {name!r}: responses without a story",
+                "check that both come from the same release",
             )
-        flat = (run.max(axis=1) == run.min(axis=1)).any(axis=0)
-        if flat.any():
-            raise DataError(
-                f"{where}: {int(flat.sum())} constant voxels, the first is {int(np.argmax(flat))}",
-                "leave these voxels out of the mask of this subject",
-            )
+
+
+def check_run(responses: Responses, name: str, run: FloatArray, n_trs: int, min_trs: int) -> None:
+    """Refuse a run that cannot be scored.
+
+    Raises
+    ------
+    DataError
+        for a run of another length than the story, with NaN or infinite values, with constant voxels, of another number
+        of voxels, or with fewer rows than ``min_trs`` (delays and trims).
+    """
+    where = f"subject {responses.subject}, story {name!r}"
+    if run.ndim != 3 or run.shape[2] != responses.n_voxels:
+        raise DataError(f"{where}: shape {run.shape}, expected (n_repeats, n_trs, n_voxels={responses.n_voxels})")
+    if run.shape[1] != n_trs:
+        raise DataError(f"{where}: {run.shape[1]} rows of responses but {n_trs} TRs of stimulus")
+    if run.shape[1] < min_trs:
+        raise DataError(f"{where}: {run.shape[1]} TRs, fewer than the {min_trs} that delays and trims take")
+    bad = ~np.isfinite(run).all(axis=(0, 1))
+    if bad.any():
+        raise DataError(
+            f"{where}: {int(bad.sum())} voxels with NaN or infinite values, the first is {int(np.argmax(bad))}",
+            "leave these voxels out of the mask of this subject",
+        )
+    flat = (run.max(axis=1) == run.min(axis=1)).any(axis=0)
+    if flat.any():
+        raise DataError(
+            f"{where}: {int(flat.sum())} constant voxels, the first is {int(np.argmax(flat))}",
+            "leave these voxels out of the mask of this subject",
+        )

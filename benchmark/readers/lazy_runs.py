@@ -2,13 +2,16 @@
 """Responses that are read story by story, and the labels of their voxels."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from voxelboard.benchmark.errors import DataError
 from voxelboard.benchmark.readers.arrays import require_file
+from voxelboard.benchmark.readers.base import Responses, run_sha256
 
 FloatArray = NDArray[np.float32]
 
@@ -27,11 +30,21 @@ class LazyRuns(Mapping[str, FloatArray]):
     def __init__(self, stories: Sequence[str], read: Callable[[str], FloatArray]) -> None:
         self._stories = tuple(stories)
         self._read = read
+        self._hashes: dict[str, str] = {}
 
     def __getitem__(self, story: str) -> FloatArray:
         if story not in self._stories:
             raise KeyError(story)
-        return self._read(story)
+        run = self._read(story)
+        if story not in self._hashes:
+            self._hashes[story] = run_sha256(run)
+        return run
+
+    def run_sha256(self, story: str) -> str:
+        """Hash of a run, from when it was first read: whoever has scored a subject does not read it again for its hash."""
+        if story not in self._hashes:
+            _ = self[story]
+        return self._hashes[story]
 
     def __contains__(self, story: object) -> bool:
         return story in self._stories  # without reading it
@@ -41,6 +54,22 @@ class LazyRuns(Mapping[str, FloatArray]):
 
     def __len__(self) -> int:
         return len(self._stories)
+
+
+Method = TypeVar("Method", bound=Callable[..., Responses])
+
+
+def keep_by_subject(responses: Method) -> Method:
+    """For a reader's ``responses``: the same object for the same subject. It holds hashes, not numbers: runs stay on disk."""
+
+    @wraps(responses)
+    def kept(self: Any, subject: str) -> Responses:
+        known: dict[str, Responses] = vars(self).setdefault("_responses_by_subject", {})
+        if subject not in known:
+            known[subject] = responses(self, subject)
+        return known[subject]
+
+    return cast("Method", kept)
 
 
 def read_labels(path: Path, n_voxels: int | None = None) -> NDArray[np.str_]:

@@ -22,7 +22,7 @@ from voxelboard.benchmark.readers.base import (
     require_subject,
 )
 from voxelboard.benchmark.readers.cards import Card, StorySplit
-from voxelboard.benchmark.readers.lazy_runs import LEFT_OUT, LazyRuns, read_labels
+from voxelboard.benchmark.readers.lazy_runs import LEFT_OUT, LazyRuns, keep_by_subject, read_labels
 from voxelboard.benchmark.stimuli.stories import Story
 from voxelboard.benchmark.stimuli.textgrid import Tier, read_textgrid
 from voxelboard.benchmark.stimuli.word_tables import WordTable, story_on_clock
@@ -102,6 +102,7 @@ class Lebel2023:
         self._check_subject(subject)
         return tuple(story for story in self.stories if story not in self._card.not_heard.get(subject, ()))
 
+    @keep_by_subject
     def responses(self, subject: str) -> Responses:
         """All stories of one subject, story -> (n_repeats, n_trs, n_voxels) float32, each read when it is looked up.
 

@@ -24,7 +24,7 @@ from voxelboard.benchmark.readers.base import (
     require_subject,
 )
 from voxelboard.benchmark.readers.cards import Card
-from voxelboard.benchmark.readers.lazy_runs import LEFT_OUT, LazyRuns
+from voxelboard.benchmark.readers.lazy_runs import LEFT_OUT, LazyRuns, keep_by_subject
 from voxelboard.benchmark.readers.parcellations import (
     atlas_files,
     brain_mask,
@@ -114,6 +114,7 @@ class LePetitPrince:
             return volume_labels(self._folder / "rois", self._mask)
         return parcel_labels(*atlas_files(option), self._mask)
 
+    @keep_by_subject
     def responses(self, subject: str) -> Responses:
         """Run -> (1, n_trs, n_voxels) float32, each read when it is looked up.
 

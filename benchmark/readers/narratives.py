@@ -24,7 +24,7 @@ from voxelboard.benchmark.readers.base import (
     require_subject,
 )
 from voxelboard.benchmark.readers.cards import Card, StoryWindow, WindowSplit
-from voxelboard.benchmark.readers.lazy_runs import LEFT_OUT, LazyRuns, read_labels
+from voxelboard.benchmark.readers.lazy_runs import LEFT_OUT, LazyRuns, keep_by_subject, read_labels
 from voxelboard.benchmark.readers.parcellations import find_annotations, surface_labels
 from voxelboard.benchmark.stimuli.stories import Story
 from voxelboard.benchmark.stimuli.word_tables import WordTable, read_gentle, story_on_clock
@@ -94,6 +94,7 @@ class Narratives:
         self.stories: Mapping[str, Story] = MappingProxyType({name: story})
         self.split = leave_one_segment_out(name, story.n_trs, self._window.n_segments)
 
+    @keep_by_subject
     def responses(self, subject: str) -> Responses:
         """The first scan of a subject that is not excluded: story -> (1, n_trs, n_vertices) float32, read when looked up.
 

@@ -34,7 +34,7 @@ from voxelboard.benchmark.readers.base import (
 )
 from voxelboard.benchmark.readers.card_sources import InsidePath, Name, Text
 from voxelboard.benchmark.readers.cards import SegmentSplit, StorySplit, list_cards
-from voxelboard.benchmark.readers.lazy_runs import LEFT_OUT, LazyRuns, read_labels
+from voxelboard.benchmark.readers.lazy_runs import LEFT_OUT, LazyRuns, keep_by_subject, read_labels
 from voxelboard.benchmark.readers.parcellations import atlas_files, parcel_labels
 from voxelboard.benchmark.readers.volumes import Volume, read_volume
 from voxelboard.benchmark.stimuli.acoustics import read_acoustics
@@ -203,6 +203,7 @@ class OwnData:
         )
         self.split = self._split()
 
+    @keep_by_subject
     def responses(self, subject: str) -> Responses:
         """Story -> (n_repeats, n_trs, n_voxels) float32 of one subject, each read when it is looked up.
 

@@ -105,6 +105,12 @@ class Narrative:
             reading = committed_settings(submission, settings)
             sources = open_sources(submission, data, reading, context.store, context.device, progress)
             layer = committed_layer(submission, sources.n_layers)
+        groups = None
+        if sources.by_subject is None:
+            with stopwatch.stage("responses"):  # before the features, which take longer: what is wrong is told at once
+                progress("responses", 0, 0)
+                protocol = for_rows(context.protocol, data.stories)
+                groups = cohorts(data, _with_partners(data, subjects), protocol, settings.limit)
         with stopwatch.stage("receipt"):
             progress("receipt", 0, 0)
             receipt = sources.receipt()
@@ -125,6 +131,7 @@ class Narrative:
             context.device,
             n_train_segments=settings.limit,
             progress=progress,
+            groups=groups,
         )
         stamp = model_stamp(submission, sources.identity, sources.n_layers, sources.n_features)
         # the harness' own rows have next to nothing beyond the confounds: their ratio says nothing
@@ -147,8 +154,9 @@ class Narrative:
         *,
         n_train_segments: int | None = None,
         progress: StageProgress = lambda stage, done, total: None,
+        groups: Sequence[Cohort] | None = None,
     ) -> Iterator[CellResult]:
-        """Score one model on subjects of a data set, one result a subject.
+        """Score one model on subjects of a data set, one result a subject; ``groups`` are prepared responses, if at hand.
 
         Raises
         ------
@@ -163,8 +171,9 @@ class Narrative:
                 data, subjects, model.by_subject, protocol, device, n_train_segments=n_train_segments, progress=progress
             )
             return
-        progress("responses", 0, 0)
-        groups = cohorts(data, _with_partners(data, subjects), protocol, n_train_segments)
+        if groups is None:
+            progress("responses", 0, 0)
+            groups = cohorts(data, _with_partners(data, subjects), protocol, n_train_segments)
         for cohort in groups:
             wanted = [subject for subject in cohort.subjects if subject in subjects]
             if wanted:

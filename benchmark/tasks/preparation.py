@@ -17,7 +17,7 @@ from voxelboard.benchmark.encoding.filters import high_pass
 from voxelboard.benchmark.errors import DataError, unknown_name
 from voxelboard.benchmark.features.store import default_store_folder
 from voxelboard.benchmark.protocol import DesignPolicy, Protocol
-from voxelboard.benchmark.readers.base import Presented, Responses, Segment, Timed, check_responses
+from voxelboard.benchmark.readers.base import Presented, Responses, Segment, Timed, check_names, check_run
 from voxelboard.benchmark.scratch import working_array
 
 FloatArray = NDArray[np.float32]
@@ -133,7 +133,7 @@ def cohorts(
     groups: dict[tuple[str, ...], list[Responses]] = {}
     for subject in (known for known in data.subjects if known in set(subjects)):
         responses = data.responses(subject)
-        check_responses(responses, data.stories, minimum_trs(protocol.design))
+        check_names(responses, data.stories)  # the runs are checked when they are read, which is once
         heard = tuple(name for name in data.stories if name in responses.runs and (stories is None or name in stories))
         groups.setdefault(heard, []).append(responses)
     rule = inner_folds or (lambda segments: inner_fold_numbers(segments, protocol.encoding.n_inner_folds))
@@ -155,7 +155,7 @@ def _cohort(
     for member in members:
         columns[member.subject] = slice(start, start + member.n_voxels)
         start += member.n_voxels
-    folds = []
+    splits = []
     for train, test in data.split.folds:
         kept = tuple(segment for segment in train if segment.story in heard)[:n_train_segments]
         missing = [segment.story for segment in test if segment.story not in heard]
@@ -165,39 +165,60 @@ def _cohort(
                 f"or has fewer than two training segments ({len(kept)})",
                 "leave this subject out with --subjects, or raise --limit",
             )
-        folds.append(_fold(members, data.stories, kept, test, protocol, inner_folds))
-    return Cohort(subjects, columns, {member.subject: member.rois for member in members}, tuple(folds))
+        splits.append((kept, test))
+    folds = _prepare(members, data.stories, splits, protocol, inner_folds)
+    return Cohort(subjects, columns, {member.subject: member.rois for member in members}, folds)
 
 
-def _fold(
+def _prepare(
     members: Sequence[Responses],
     stories: Mapping[str, Timed],
-    train: tuple[Segment, ...],
-    test: tuple[Segment, ...],
+    splits: Sequence[tuple[tuple[Segment, ...], tuple[Segment, ...]]],
     protocol: Protocol,
     inner_folds: FoldRule,
-) -> PreparedFold:
+) -> tuple[PreparedFold, ...]:
+    """All folds in one pass: each run is read once, one at a time, and each of its segments is prepared once."""
     policy = protocol.design
-
-    def prepared(member: Responses, segment: Segment) -> FloatArray:
-        return prepare_segment(member.runs[segment.story], segment, policy, stories[segment.story].tr)
-
-    n_rows = [rows_of(segment, policy).stop - rows_of(segment, policy).start for segment in train]
-    stops = np.cumsum(n_rows)
-    training = working_array((int(stops[-1]), sum(member.n_voxels for member in members)), default_store_folder())
-    for segment, stop, n in zip(train, stops, n_rows, strict=True):
-        first = 0
-        for member in members:
-            voxels = slice(first, first + member.n_voxels)
-            training[stop - n : stop, voxels] = prepared(member, segment).mean(axis=0)
-            first = voxels.stop
-    return PreparedFold(
-        train,
-        test,
-        np.repeat(inner_folds(train), n_rows),
-        training,
-        {member.subject: tuple(prepared(member, segment) for segment in test) for member in members},
+    places = [_rows(train, policy) for train, _ in splits]
+    n_voxels = sum(member.n_voxels for member in members)
+    training = [working_array((sum(map(_n_rows, rows.values())), n_voxels), default_store_folder()) for rows in places]
+    tests: list[dict[str, dict[Segment, FloatArray]]] = [{member.subject: {} for member in members} for _ in splits]
+    segments = dict.fromkeys(segment for train, test in splits for segment in (*train, *test))
+    first = 0
+    for member in members:
+        voxels = slice(first, first + member.n_voxels)
+        first = voxels.stop
+        for story in dict.fromkeys(segment.story for segment in segments):
+            run = member.runs[story]
+            check_run(member, story, run, stories[story].n_trs, minimum_trs(policy))
+            for segment in (own for own in segments if own.story == story):
+                prepared = prepare_segment(run, segment, policy, stories[story].tr)
+                for fold, (_, test) in enumerate(splits):
+                    if segment in places[fold]:
+                        training[fold][places[fold][segment], voxels] = prepared.mean(axis=0)
+                    if segment in test:
+                        tests[fold][member.subject][segment] = prepared
+    return tuple(
+        PreparedFold(
+            train,
+            test,
+            np.repeat(inner_folds(train), [_n_rows(rows[segment]) for segment in train]),
+            matrix,
+            {subject: tuple(own[segment] for segment in test) for subject, own in held_out.items()},
+        )
+        for (train, test), rows, matrix, held_out in zip(splits, places, training, tests, strict=True)
     )
+
+
+def _rows(train: Sequence[Segment], policy: DesignPolicy) -> dict[Segment, slice]:
+    """The rows of each training segment in the matrix of its fold."""
+    lengths = [_n_rows(rows_of(segment, policy)) for segment in train]
+    stops = np.cumsum(lengths).tolist()
+    return {segment: slice(stop - n, stop) for segment, stop, n in zip(train, stops, lengths, strict=True)}
+
+
+def _n_rows(rows: slice) -> int:
+    return int(rows.stop - rows.start)
 
 
 def noise_brain(stories: Mapping[str, Timed], seed: int, n_voxels: int) -> Responses:

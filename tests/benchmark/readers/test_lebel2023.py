@@ -87,7 +87,7 @@ def test_a_story_that_the_release_lacks_is_left_out_for_its_subject(folder):
     assert list(data.responses("UTS04").runs) == ["apples", twins.TEST_STORY]
     hf5(folder, "apples", "UTS04").unlink()
     with pytest.raises(MissingPrerequisite, match=r"UTS04/apples\.hf5"):
-        data.responses("UTS04")
+        Lebel2023(SMALL, folder).responses("UTS04")
 
 
 def test_who_takes_one_subject_needs_no_other(folder):

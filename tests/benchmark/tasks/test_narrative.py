@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The narrative task on worlds whose answer is known."""
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,14 +12,19 @@ import numpy as np
 import pytest
 import torch
 
-from voxelboard.benchmark.errors import InvalidNumbers, UserError
-from voxelboard.benchmark.protocol import Protocol
+from voxelboard.benchmark.environment import Stopwatch
+from voxelboard.benchmark.errors import DataError, InvalidNumbers, UserError
+from voxelboard.benchmark.features.store import FeatureStore
+from voxelboard.benchmark.protocol import V1, Protocol
 from voxelboard.benchmark.readers.base import Segment, Split
 from voxelboard.benchmark.scratch import working_array
+from voxelboard.benchmark.settings import Settings
 from voxelboard.benchmark.statistics.ceilings import leave_one_out_isc
+from voxelboard.benchmark.submission import baseline_submissions
 from voxelboard.benchmark.tasks import preparation
-from voxelboard.benchmark.tasks.base import CellResult
+from voxelboard.benchmark.tasks.base import CellResult, RunContext
 from voxelboard.benchmark.tasks.narrative import ModelFeatures, Narrative
+from voxelboard.benchmark.tasks.preparation import cohorts
 from voxelboard.benchmark.tasks.scoring import by_roi, by_voxel
 
 World = Any
@@ -288,3 +294,62 @@ def test_lanczos_is_not_a_scored_protocol() -> None:
     assert not LANCZOS.scored
     assert LANCZOS.hash != V1.hash
     assert replace(V1, seed=1).hash != V1.hash
+
+
+class _CountedRuns(Mapping[str, np.ndarray]):
+    """Runs that count how often each is read."""
+
+    def __init__(self, runs: dict[str, np.ndarray], reads: Counter[str]) -> None:
+        self._runs, self._reads = runs, reads
+
+    def __getitem__(self, story: str) -> np.ndarray:
+        self._reads[story] += 1
+        return self._runs[story]
+
+    def __contains__(self, story: object) -> bool:
+        return story in self._runs
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._runs)
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+
+def test_a_run_is_read_once_however_many_folds_it_is_in(world, quick):
+    data = world()
+    segments = tuple(Segment(name, start, start + 60) for name in data.stories for start in (0, 60))
+    folds = tuple(
+        (tuple(s for s in segments if s.story != name), tuple(s for s in segments if s.story == name))
+        for name in data.stories
+    )
+    many = replace(data, split=Split(folds), ceiling_kind="none")
+    reads: Counter[str] = Counter()
+    counted = replace(many, runs={"s0": _CountedRuns(data.runs["s0"], reads)})
+    (cohort,) = cohorts(counted, ("s0",), quick)
+    assert set(reads.values()) == {1}
+    # the same numbers as fold by fold
+    for (train, test), fold in zip(folds, cohort.folds, strict=True):
+        alone = replace(many, split=Split(((train, test),)))
+        (single,) = cohorts(alone, ("s0",), quick)
+        np.testing.assert_array_equal(fold.responses, single.folds[0].responses)
+        for mine, own in zip(fold.test_responses["s0"], single.folds[0].test_responses["s0"], strict=True):
+            np.testing.assert_array_equal(mine, own)
+        np.testing.assert_array_equal(fold.inner_folds, single.folds[0].inner_folds)
+
+
+def test_bad_responses_are_told_before_a_story_is_read(world, tmp_path, monkeypatch):
+    """The features of a large model take hours, a look at the responses seconds."""
+    data = world()
+    data.runs["s0"]["train1"][0, 3, 2] = np.nan
+
+    def never(*args: object, **options: object) -> None:
+        pytest.fail("features were extracted first")
+
+    monkeypatch.setattr("voxelboard.benchmark.sources.extract_features", never)
+    entry = next(
+        row for row in baseline_submissions(simulated=True, static_vectors=False) if "random-word" in row.label
+    )
+    context = RunContext(Settings(V1), FeatureStore(tmp_path), torch.device("cpu"), Stopwatch())
+    with pytest.raises(DataError, match=r"subject s0, story 'train1': 1 voxels with NaN"):
+        next(Narrative().measure(entry, data, ("s0",), context))
