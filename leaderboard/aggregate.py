@@ -43,7 +43,6 @@ from voxelboard.leaderboard.rows import (
     twin_table,
 )
 
-
 TASKS = ("narrative", "drama", "captions", "ablation")
 
 

@@ -53,7 +53,7 @@ class FlatMap:
 
 @cache
 def flat_map() -> FlatMap | None:
-    """The flat map, or None where nilearn or nibabel is not installed (``pip install voxelboard[brain]``)."""
+    """The flat map, or None where nilearn or nibabel is not installed (``pip install voxelboard[data]``)."""
     home = importlib.util.find_spec("nilearn")
     if home is None or home.origin is None or importlib.util.find_spec("nibabel") is None:
         return None

@@ -19,6 +19,7 @@ from voxelboard.leaderboard.aggregate import aggregate
 from voxelboard.leaderboard.overall import influence_of, overviews
 from voxelboard.leaderboard.render import render
 
+pytestmark = pytest.mark.timeout(400)  # the first one draws the site and starts the browser
 QUILL, FJORD = "acme__quill-7b--0123456789ab", "north__fjord-large--0123456789ab"
 
 
