@@ -359,9 +359,7 @@ def test_the_map_is_drawn_and_changes(site: Path, open_page: OpenPage) -> None:
     assert "at or above" in figure.locator("canvas").first.get_attribute("aria-label")
     figure.get_by_label("Threshold").fill("0")
     figure.get_by_label("Minus").select_option(label="Fjord large")
-    page.wait_for_function(
-        "document.querySelector('.brain canvas').getAttribute('aria-label').includes('minus Fjord large')"
-    )
+    page.wait_for_selector('.brain canvas[aria-label*="minus Fjord large"]')
     seen.add(figure.evaluate(sums))
     figure.get_by_label("Minus").select_option(label="nothing")
     for name in ("preferred layer", "which level wins", "raw r"):
