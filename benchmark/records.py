@@ -363,8 +363,12 @@ def record_schema() -> dict[str, Any]:
 
 def _record_files(root: Path) -> Iterator[Path]:
     for path in sorted(root.rglob("*.json")):
-        # results of studies lie beside the records and are none
-        if path.name != "schema.json" and not path.name.startswith(".") and STUDIES not in path.relative_to(root).parts:
+        # results of studies and the state of the queue lie beside the records and are none
+        if (
+            path.name not in ("schema.json", "queue.json")
+            and not path.name.startswith(".")
+            and STUDIES not in path.relative_to(root).parts
+        ):
             yield path
 
 

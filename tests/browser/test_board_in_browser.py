@@ -257,7 +257,7 @@ def test_a_broken_expression_is_explained(site: Path, open_page: OpenPage) -> No
 def test_facets_narrow_and_stay_in_the_address(site: Path, open_page: OpenPage) -> None:
     page = open_page(site / "index.html")
     page.locator("summary", has_text="Facets").click()
-    page.get_by_label("Quill").check()
+    page.locator("fieldset", has_text="family").get_by_label("Quill").check()
     assert set(order_of(page)) == {"Quill 0.3B", "Quill 1B", "Quill 7B"}
     again = open_page(site / "index.html", "#" + page.url.partition("#")[2])
     assert order_of(again) == order_of(page)
@@ -358,14 +358,15 @@ def test_the_map_is_drawn_and_changes(site: Path, open_page: OpenPage) -> None:
     seen.add(figure.evaluate(sums))
     assert "at or above" in figure.locator("canvas").first.get_attribute("aria-label")
     figure.get_by_label("Threshold").fill("0")
-    figure.get_by_label("Minus").select_option(label="Fjord large")
+    minus = figure.locator("select[id$=minus]")
+    minus.select_option(label="Fjord large")
     page.wait_for_selector('.brain canvas[aria-label*="minus Fjord large"]')
     seen.add(figure.evaluate(sums))
-    figure.get_by_label("Minus").select_option(label="nothing")
+    minus.select_option(label="nothing")
     for name in ("preferred layer", "which level wins", "raw r"):
-        figure.get_by_label("Map").select_option(label=name)
+        figure.locator("select[id$=map]").select_option(label=name)
         seen.add(figure.evaluate(sums))
-    figure.get_by_label("Map").select_option(label="r beyond confounds")
+    figure.locator("select[id$=map]").select_option(label="r beyond confounds")
     assert figure.evaluate(sums) == first
     figure.get_by_label("Region borders").check()
     seen.add(figure.evaluate(sums))
