@@ -17,13 +17,7 @@ def cards_markdown() -> str:
 
 
 def _line(card: Card) -> str:
-    size = (
-        ""
-        if not card.n_bytes
-        else f"{card.n_bytes / 1e9:.1f} GB"
-        if card.n_bytes >= 1e8
-        else f"{card.n_bytes / 1e6:.0f} MB"
-    )
+    size = human_size(card.n_bytes)
     if card.source.kind == "generated":
         size = "embedded"
     elif not card.can_be_fetched:
@@ -39,3 +33,10 @@ def _line(card: Card) -> str:
         licence,
     )
     return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+
+def human_size(n_bytes: int) -> str:
+    """``71.2 GB``, ``26.1 MB``, or nothing where the sizes of the files are not published."""
+    if not n_bytes:
+        return ""
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e8 else f"{max(n_bytes / 1e6, 0.1):.1f} MB"

@@ -175,6 +175,7 @@ def put_datasets(as_json: bool) -> None:
     """Print all data sets and where they lie."""
     from voxelboard.benchmark.readers.cards import list_cards, load_card
     from voxelboard.benchmark.readers.registry import available_datasets, registered_datasets
+    from voxelboard.runners.card_table import human_size
 
     here, folders = available_datasets(), registered_datasets()
     cards = [load_card(name) for name in list_cards()]
@@ -210,7 +211,7 @@ def put_datasets(as_json: bool) -> None:
             card.kind,
             card.task,
             str(len(card.subjects)),
-            f"{card.n_bytes / 1e9:.1f} GB" if card.n_bytes else "",
+            human_size(card.n_bytes),
             card.licence.name,
             place(card.name),
         )
