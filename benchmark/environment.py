@@ -16,6 +16,7 @@ from typing import TypeVar
 import torch
 
 from voxelboard.benchmark.records import Environment
+from voxelboard.benchmark.redaction import without_secrets
 
 T = TypeVar("T")
 
@@ -62,7 +63,7 @@ def describe_environment(stopwatch: Stopwatch, device: torch.device, batch_size:
         seconds={name: round(value, 3) for name, value in stopwatch.seconds.items()},
         peak_memory_bytes=_peak_memory(),
         started_at=stopwatch.started_at,
-        command=" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        command=without_secrets(" ".join([Path(sys.argv[0]).name, *sys.argv[1:]])),
     )
 
 

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import re
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -20,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from voxelboard.benchmark.atomic import replace_file
 from voxelboard.benchmark.errors import DataError, StorageError, UserError
 from voxelboard.benchmark.protocol import Protocol, TaskName, hash_json
+from voxelboard.benchmark.unfolding import check_npz
 
 SCHEMA_VERSION: Final = 1
 STUDIES: Final = "studies"
@@ -344,6 +346,11 @@ def read_statistics(path: Path, record: Record) -> dict[str, NDArray[Any]]:
         raise DataError(f"{file} is missing", "run its cell with --fresh") from error
     if hashlib.sha256(packed).hexdigest() != record.statistics_sha256:
         raise DataError(f"{file} is not the file that its record was written with", "run its cell with --fresh")
+    try:
+        with zipfile.ZipFile(io.BytesIO(packed)) as members:
+            check_npz(members, file.name)
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{file} is no .npz file", "run its cell with --fresh") from error
     with np.load(io.BytesIO(packed), allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
 
@@ -363,12 +370,10 @@ def record_schema() -> dict[str, Any]:
 
 def _record_files(root: Path) -> Iterator[Path]:
     for path in sorted(root.rglob("*.json")):
-        # results of studies and the state of the queue lie beside the records and are none
-        if (
-            path.name not in ("schema.json", "queue.json")
-            and not path.name.startswith(".")
-            and STUDIES not in path.relative_to(root).parts
-        ):
+        # the schema, the snapshot of the queue and results of studies lie beside the records and are none
+        place = path.relative_to(root)
+        beside = place.name == "schema.json" or place.parts == ("queue.json",) or STUDIES in place.parts
+        if not beside and not path.name.startswith("."):
             yield path
 
 

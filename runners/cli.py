@@ -21,10 +21,11 @@ from voxelboard.runners.commands.doctor import doctor
 from voxelboard.runners.commands.explain import explain
 from voxelboard.runners.commands.export import export
 from voxelboard.runners.commands.listing import list_app
+from voxelboard.runners.commands.nightly import nightly
+from voxelboard.runners.commands.queue import queue_app
 from voxelboard.runners.commands.render import render
 from voxelboard.runners.commands.run import run
 from voxelboard.runners.commands.selftest import selftest
-from voxelboard.runners.commands.serve import serve
 from voxelboard.runners.commands.status import status
 from voxelboard.runners.commands.study import study_app
 from voxelboard.runners.console import say, say_error
@@ -58,10 +59,11 @@ app.command()(check)
 app.add_typer(list_app, name="list")
 app.command()(status)
 app.command()(render)
-app.command()(serve)
 app.command()(explain)
 app.command()(compare)
 app.add_typer(data_app, name="data")
+app.add_typer(queue_app, name="queue")
+app.command()(nightly)
 app.add_typer(cache_app, name="cache")
 app.command()(export)
 app.command()(doctor)

@@ -17,6 +17,7 @@ from voxelboard.runners.capacity import Capacity
 from voxelboard.runners.local import Outcome
 from voxelboard.runners.plan import Plan
 from voxelboard.runners.staging import Workers
+from voxelboard.runners.workers.child import SCIENCE
 from voxelboard.runners.workers.pool import PoolPolicy, PoolReporter, run_stages
 from voxelboard.runners.workers.stages import Stage
 
@@ -61,6 +62,7 @@ def execute_stages(
     *,
     timeout_seconds: float | None = None,
     fenced: bool = True,
+    science: str = SCIENCE,
 ) -> Outcome:
     """Run stages on this machine; see :func:`~voxelboard.runners.workers.pool.run_stages`."""
     cache = default_store_folder().parent
@@ -72,6 +74,7 @@ def execute_stages(
         cache=cache.resolve(),
         timeout_seconds=timeout_seconds,
         fenced=fenced,
+        science=science,
         read=tuple(_readable(stages)),
         preload=(
             "voxelboard.runners.science",

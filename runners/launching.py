@@ -15,7 +15,7 @@ from voxelboard.runners.plan import Cell, Plan
 from voxelboard.runners.staging import Estimator, Workers, gib, stages_of, too_large
 from voxelboard.runners.workers.stages import Needs, Stage
 
-RUNNERS: Final = ("local", "inline")
+RUNNERS: Final = ("local", "inline", "slurm")
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Launch:
 
     Attributes
     ----------
-    runner : ``local`` or ``inline``.
+    runner : ``local``, ``inline`` or ``slurm``.
     timeout : minutes of a process; None for none.
     """
 
@@ -32,6 +32,7 @@ class Launch:
     workers: int | Literal["auto"] = "auto"
     timeout: float | None = None
     isolation: bool = True
+    profile: Path | None = None
     quiet: bool = False
     verbose: bool = False
 
@@ -42,6 +43,7 @@ class Launch:
         workers: str,
         timeout: float | None,
         isolation: bool,
+        profile: Path | None,
         *,
         quiet: bool,
         verbose: bool,
@@ -49,14 +51,49 @@ class Launch:
         """From text; raises UserError for what is not allowed."""
         if runner not in RUNNERS:
             raise unknown_name("--runner", runner, RUNNERS)
+        if profile is not None and runner != "slurm":
+            raise UserError("--profile is for a cluster", "add --runner slurm, or leave --profile out")
         if workers != "auto" and (not workers.isdecimal() or int(workers) < 1):
             raise UserError(f"--workers {workers!r}; allowed: auto or a number from 1")
         number: int | Literal["auto"] = "auto" if workers == "auto" else int(workers)
-        return cls(runner, number, timeout, isolation, quiet, verbose)
+        return cls(runner, number, timeout, isolation, profile, quiet, verbose)
 
 
-def launch(plan: Plan, settings: Settings, how: Launch, records: Path) -> Outcome:
-    """Run a plan.
+def checked_settings(
+    protocol: str,
+    device: str,
+    dtype: str | None,
+    batch_size: str,
+    offline: bool,
+    fresh: bool,
+    limit: int | None,
+    allow_remote_code: bool,
+) -> Settings:
+    """From flags to settings; raises UserError for what is not allowed."""
+    from voxelboard.benchmark.models.spec import DTYPES
+    from voxelboard.benchmark.protocol import load_protocol
+
+    if dtype is not None and dtype not in DTYPES:
+        raise unknown_name("--dtype", dtype, DTYPES)
+    if batch_size != "auto" and (not batch_size.isdecimal() or int(batch_size) < 1):
+        raise UserError(f"--batch-size {batch_size!r}; allowed: auto or a number from 1")
+    kind, _, index = device.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (index and not (kind == "cuda" and index.isdecimal())):
+        raise UserError(f"--device {device!r}; allowed: auto, cpu, cuda, cuda:N")
+    return Settings(
+        protocol=load_protocol(protocol),
+        device=device,
+        dtype=dtype,
+        batch_size="auto" if batch_size == "auto" else int(batch_size),
+        offline=offline,
+        fresh=fresh,
+        limit=limit,
+        allow_remote_code=allow_remote_code,
+    )
+
+
+def launch(plan: Plan, settings: Settings, how: Launch, records: Path) -> Outcome | None:
+    """Run a plan; None when its cells were handed to a cluster.
 
     Raises
     ------
@@ -67,6 +104,11 @@ def launch(plan: Plan, settings: Settings, how: Launch, records: Path) -> Outcom
     """
     from voxelboard.runners.execution import can_fork
 
+    if how.runner == "slurm":
+        from voxelboard.runners.slurm.submission import submit_plan
+
+        submit_plan(plan, settings, records, how.profile)
+        return None
     if not plan.to_run:
         return Outcome()
     if how.runner == "local" and can_fork():

@@ -121,7 +121,7 @@ Runner = Annotated[
     typer.Option(
         "--runner",
         envvar="VOXELBOARD_RUNNER",
-        help="local: each model in a process of its own. inline: all in this process.",
+        help="local: each model in a process of its own. inline: all in this process. slurm: jobs of a cluster.",
     ),
 ]
 NWorkers = Annotated[
@@ -148,6 +148,16 @@ Isolation = Annotated[
         "--isolation/--no-isolation",
         envvar="VOXELBOARD_ISOLATION",
         help="Shut each model in: no network once its weights are here, no files but its own.",
+    ),
+]
+Profile = Annotated[
+    Path | None,
+    typer.Option(
+        "--profile",
+        envvar="VOXELBOARD_PROFILE",
+        help="YAML file with partition, GPUs, time and memory of the cluster's jobs (--runner slurm).",
+        show_default=False,
+        dir_okay=False,
     ),
 ]
 Render = Annotated[

@@ -24,6 +24,8 @@ Float32Array = NDArray[np.float32]
 _APOSTROPHES = str.maketrans("‘’", "''")
 _LOOK_UP = b"exact, lower case, lower case without surrounding punctuation"
 
+_MOST_LINE_BYTES = 4 << 20
+
 
 class StaticModel:
     """A table of vectors as a model with one layer.
@@ -175,7 +177,9 @@ def _header_width(path: Path, parts: list[str]) -> int:
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
         with cast("BinaryIO", gzip.open(path)) if path.suffix == ".gz" else path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
+            for number, line in enumerate(iter(lambda: file.readline(_MOST_LINE_BYTES), b""), start=1):
+                if len(line) == _MOST_LINE_BYTES:
+                    raise DataError(f"{path.name}, line {number} has more than {_MOST_LINE_BYTES >> 20} MiB")
                 yield number, line.decode(errors="replace")  # GloVe 840B holds a few broken bytes, in words only
     except (gzip.BadGzipFile, EOFError) as error:
         raise DataError(f"{path.name} is not a whole .gz file: {error}", "download it again") from error

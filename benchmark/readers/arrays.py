@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from voxelboard.benchmark.errors import DataError, MissingPrerequisite
 from voxelboard.benchmark.readers.packages import load_package
+from voxelboard.benchmark.unfolding import check_unfolding
 
 FloatArray = NDArray[np.float32]
 
@@ -211,7 +212,9 @@ def _hdf5_dataset(path: Path, key: str) -> Iterator[Any]:
             raise DataError(
                 f"{path.name} has no array {key!r}, it holds {names}", "check the key, or get the file again"
             )
-        yield file[key]
+        dataset = file[key]
+        check_unfolding(f"{path.name}, {key}", dataset.size * dataset.dtype.itemsize, dataset.id.get_storage_size())
+        yield dataset
 
 
 @contextmanager

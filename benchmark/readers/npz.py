@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxelboard.benchmark.errors import DataError, MissingPrerequisite
+from voxelboard.benchmark.unfolding import check_npz
 
 
 @contextmanager
@@ -27,6 +28,7 @@ def open_npz(path: Path) -> Iterator[zipfile.ZipFile]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            check_npz(archive, path.name)
             yield archive
     except FileNotFoundError:
         raise MissingPrerequisite(f"there is no file {path}") from None

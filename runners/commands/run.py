@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from voxelboard.benchmark.errors import UserError
 from voxelboard.runners.console import put, put_json, put_table, say
 from voxelboard.runners.options import (
     DEFAULT_BOARD,
@@ -26,6 +25,7 @@ from voxelboard.runners.options import (
     Offline,
     OpenBoard,
     Output,
+    Profile,
     ProtocolName,
     Quiet,
     Render,
@@ -65,6 +65,7 @@ def run(
     workers: NWorkers = "auto",
     timeout: Timeout = None,
     isolation: Isolation = True,
+    profile: Profile = None,
     render: Render = True,
     board: Board = DEFAULT_BOARD,
     open_board: OpenBoard = False,
@@ -76,17 +77,17 @@ def run(
 
     Without arguments: the demo models on simulated brains, whose true order is known.
     """
-    from voxelboard.runners.launching import Launch, launch
+    from voxelboard.runners.launching import Launch, checked_settings, launch
     from voxelboard.runners.planning import plan_run
 
-    settings = _settings(protocol, device, dtype, batch_size, offline, fresh, limit, trust_remote_code)
+    settings = checked_settings(protocol, device, dtype, batch_size, offline, fresh, limit, trust_remote_code)
     # A folder of its own, beside the other: partial records never take the place of whole ones or meet them on a board.
     records = output.parent / f"{output.name or 'results'}-limit-{limit}" if limit else output
     names, chosen = split_names(tasks), split_names(subjects)
     plan = plan_run(
         model, names, data, chosen, records, settings.protocol, dtype=dtype, partial=limit is not None, fresh=fresh
     )
-    how = Launch.checked(runner, workers, timeout, isolation, quiet=quiet, verbose=verbose)
+    how = Launch.checked(runner, workers, timeout, isolation, profile, quiet=quiet, verbose=verbose)
     if not quiet or dry_run:
         say(plan.summary())
     if dry_run:
@@ -96,44 +97,12 @@ def run(
     except KeyboardInterrupt:
         say(f"interrupted: {_count_stored(plan)} of {len(plan.cells)} cells are stored; the same command resumes")
         raise typer.Exit(130) from None
+    if outcome is None:  # handed to a cluster
+        return
     _show_outcome(plan, outcome, as_json)
     if (render or open_board) and (plan.stored or outcome.stored):
         _draw(records, board, open_board, quiet)
     raise typer.Exit(outcome.exit_code(len(plan.stored)))
-
-
-def _settings(
-    protocol: str,
-    device: str,
-    dtype: str | None,
-    batch_size: str,
-    offline: bool,
-    fresh: bool,
-    limit: int | None,
-    allow_remote_code: bool,
-) -> "Settings":
-    from voxelboard.benchmark.errors import unknown_name
-    from voxelboard.benchmark.models.spec import DTYPES
-    from voxelboard.benchmark.protocol import load_protocol
-    from voxelboard.benchmark.settings import Settings
-
-    if dtype is not None and dtype not in DTYPES:
-        raise unknown_name("--dtype", dtype, DTYPES)
-    if batch_size != "auto" and (not batch_size.isdecimal() or int(batch_size) < 1):
-        raise UserError(f"--batch-size {batch_size!r}; allowed: auto or a number from 1")
-    kind, _, index = device.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (index and not (kind == "cuda" and index.isdecimal())):
-        raise UserError(f"--device {device!r}; allowed: auto, cpu, cuda, cuda:N")
-    return Settings(
-        protocol=load_protocol(protocol),
-        device=device,
-        dtype=dtype,
-        batch_size="auto" if batch_size == "auto" else int(batch_size),
-        offline=offline,
-        fresh=fresh,
-        limit=limit,
-        allow_remote_code=allow_remote_code,
-    )
 
 
 def _show_plan(plan: "Plan", settings: "Settings", how: "Launch", records: Path, as_json: bool) -> int:

@@ -2,6 +2,7 @@
 """``voxelboard status``: which cells are stored, failed, stale or missing."""
 
 from collections import Counter
+from typing import TYPE_CHECKING
 
 from voxelboard.runners.console import put, put_json, put_table
 from voxelboard.runners.options import (
@@ -17,6 +18,10 @@ from voxelboard.runners.options import (
     split_names,
 )
 
+if TYPE_CHECKING:
+    from voxelboard.runners.plan import Cell
+    from voxelboard.runners.slurm.listing import ClusterJob
+
 
 def status(
     model: Models = None,
@@ -31,9 +36,11 @@ def status(
     """What of a run is stored, what failed and why, what is missing. Takes the same flags as `run`."""
     from voxelboard.benchmark.protocol import load_protocol
     from voxelboard.runners.planning import plan_run
+    from voxelboard.runners.slurm.listing import cluster_jobs
 
     names, chosen = split_names(tasks), split_names(subjects)
     plan = plan_run(model, names, data, chosen, output, load_protocol(protocol))
+    jobs = cluster_jobs(output)
     if as_json:
         cells = [
             {
@@ -44,6 +51,7 @@ def status(
                 "subject": cell.subject,
                 "state": cell.state,
                 "note": cell.note,
+                "job": _job_json(jobs.get(_place(cell))),
                 "record": str(cell.path),
             }
             for cell in plan.cells
@@ -61,4 +69,16 @@ def status(
     put_table(("model", "task", "stored", "failed", "stale", "missing"), rows, right=(2, 3, 4, 5))
     for cell in shown:
         put(f"{cell.state}: {cell.label}{': ' if cell.note else ''}{cell.note}")
+    for cell in plan.to_run:
+        job = jobs.get(_place(cell))
+        if job is not None:
+            put(f"job {job.id} {job.state}: {cell.label}: {job.log}")
     put(plan.summary())
+
+
+def _place(cell: "Cell") -> tuple[str, str, str, str]:
+    return (cell.submission.label, cell.task, cell.data, cell.subject)
+
+
+def _job_json(job: "ClusterJob | None") -> dict[str, str] | None:
+    return None if job is None else {"id": job.id, "state": job.state, "log": str(job.log)}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from voxelboard.benchmark.errors import DataError, MissingPrerequisite
 from voxelboard.benchmark.readers.card_sources import inside_the_folder
+from voxelboard.benchmark.unfolding import check_unfolding
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -49,6 +50,7 @@ def _check(archive: Path, folder: Path, members: list[tuple[str, int, bool]]) ->
             raise DataError(f"{archive.name} holds {name!r}, which is a link or a device")
         if not (folder / name).parent.resolve().is_relative_to(folder.resolve()):
             raise DataError(f"{archive.name}: {name!r} leads out of {folder} through a link")
+    check_unfolding(archive.name, sum(size for _, size, _ in members), archive.stat().st_size)
     needed, free = sum(size for _, size, _ in members), shutil.disk_usage(folder).free
     if needed > free:
         raise MissingPrerequisite(f"{archive.name} unpacks to {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free")

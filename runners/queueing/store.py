@@ -75,6 +75,10 @@ class Request:
     changed_at: str
     lease: int = 0
 
+    def public(self) -> dict[str, object]:
+        """As ``queue.json`` and ``queue ls --json`` show it."""
+        return {name: value for name, value in asdict(self).items() if name not in ("entry", "lease")}
+
     def load(self) -> Submission:
         """The submission."""
         return Submission.model_validate_json(self.entry)
@@ -235,8 +239,7 @@ class Queue:
         """The queue as plain JSON, in the form of docs/queue.md; nothing of private or embargoed submissions."""
         shown = [one for one in self.requests() if one.load().visibility == "public"]
         counts = {state: sum(one.state == state for one in shown) for state in STATES}
-        hidden = ("entry", "lease")
-        rows = [{name: value for name, value in asdict(one).items() if name not in hidden} for one in shown]
+        rows = [one.public() for one in shown]
         skipped = [asdict(one) for one in self.skips()]
         return {"schema_version": SNAPSHOT_VERSION, "counts": counts, "requests": rows, "skipped": skipped}
 

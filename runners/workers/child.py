@@ -60,7 +60,9 @@ def run_child(folder: Path, confinement: Confinement, science: str, events: int)
         _settle(folder)
         fences = _confine(folder, confinement)
         say({"event": "begun", "fences": fences, "pid": os.getpid()})
-        stage = Stage.from_json(stage_file(folder).read_text(encoding="utf-8"), folder)
+        text = stage_file(folder).read_text(encoding="utf-8")
+        sys.argv = Stage.command_of(text)
+        stage = Stage.from_json(text, folder)
         _work(stage, science, say)
     except Stopped:
         return 128 + signal.SIGTERM

@@ -6,6 +6,7 @@ its key, a string that says what it is.
 """
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, Literal
 
 from voxelboard.benchmark.protocol import TaskName, load_protocol
 from voxelboard.benchmark.records import slug
+from voxelboard.benchmark.redaction import without_secrets
 from voxelboard.benchmark.settings import Settings
 from voxelboard.benchmark.submission import Submission
 from voxelboard.runners.plan import Cell, Job
@@ -103,8 +105,14 @@ class Stage:
             "subjects": [cell.subject for cell in self.cells],
             "protocol": self.settings.protocol.name,
             "settings": settings,
+            "command": [without_secrets(word) for word in sys.argv],
         }
         return json.dumps(content, sort_keys=True)
+
+    @staticmethod
+    def command_of(text: str) -> list[str]:
+        """The command that the stage of a file is part of, as a record carries it."""
+        return [str(word) for word in json.loads(text)["command"]]
 
     @staticmethod
     def from_json(text: str, folder: Path) -> "Stage":

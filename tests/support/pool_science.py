@@ -28,7 +28,12 @@ def behave(job: Job, settings: Settings, progress: StageProgress) -> Iterable[tu
     asked = json.loads(os.environ.get("POOL_SCIENCE", "{}"))
     for subject in job.subjects:
         progress(f"subject {subject}", 1, 2)
-        _misbehave(asked.get(subject, asked.get(job.submission.label, "")), settings)
+        how = asked.get(subject, asked.get(job.submission.label, ""))
+        if how.startswith("once:"):
+            mark = Path(os.environ["VOXELBOARD_CACHE"]) / f"once-{subject}"
+            how = "" if mark.exists() else how.removeprefix("once:")
+            mark.touch()
+        _misbehave(how, settings)
         (result,) = FakeScience()(
             Job(job.submission, job.revision, job.task, job.dataset, _cells(job, subject)), settings, progress
         )

@@ -103,6 +103,24 @@ def test_memory_is_bounded_by_the_kernel_and_not_by_trust(pool) -> None:
     assert max(pool.log.peaks.values()) < 1 << 30
 
 
+def test_code_of_a_checkpoint_gets_a_store_of_its_own(pool, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from voxelboard.runners.workers.pool import Pool
+
+    (stage,) = pool.stages()
+    entry = stage.job.submission
+    model = entry.model.model_copy(update={"trust_remote_code": True, "remote_code_sha256": "a" * 64})
+    stranger = entry.model_copy(update={"model": model})
+    suspect = replace(stage, cells=tuple(replace(cell, submission=stranger) for cell in stage.cells))
+    running = Pool(pool.policy, None, pool.log, None, None)  # type: ignore[arg-type]
+    shared, own = (running._confinement(one, 0) for one in (stage, suspect))
+    assert shared.cache == str(tmp_path / "cache")
+    assert own.cache.startswith(str(tmp_path / "cache" / "private" / "voxelboard__planted-q0.9-"))
+    assert own.write == (own.cache,)
+    assert str(tmp_path / "cache") not in own.read
+
+
 def test_names_of_secrets() -> None:
     assert all(map(is_secret, ("HF_TOKEN", "hf_token", "AWS_SECRET_ACCESS_KEY", "DB_PASSWORD", "WANDB_API_KEY")))
     assert not any(map(is_secret, ("PATH", "HOME", "VOXELBOARD_CACHE", "HF_HOME", "TOKENIZERS_PARALLELISM")))
