@@ -116,7 +116,7 @@ _TABLES: dict[str, Callable[[CaptionsData], NDArray[np.floating]]] = {
 
 
 def _table_row(name: str, data: CaptionsData) -> CaptionSources:
-    revision = hash_json({"source": "baseline", "id": name, "task": "captions"})
+    revision = hash_json({"source": "baseline", "id": name})
     identity = ModelIdentity("baseline", name, revision, revision, "", "float32", 0, None)
     embeddings = ImageEmbeddings([_TABLES[name](data).astype(np.float32)[None]])
     return CaptionSources(identity, embeddings, None, {}, {})

@@ -63,8 +63,9 @@ def plan_fetch(
         raise UserError(f"{card.name} is generated, it has no files", f"voxelboard run --data {card.name}")
     by_hand = unreachable_files(card)
     if by_hand:
+        terms = f"\n  {card.terms}" if card.terms else ""
         raise MissingPrerequisite(
-            f"{card.name} cannot be fetched by a program: {card.source.url or 'its owner'} gives {_few(by_hand)}",
+            f"{card.name} cannot be fetched by a program: {card.source.url or 'its owner'} gives {_few(by_hand)}{terms}",
             f"put them into a folder and type: voxelboard data add {card.name} --from FOLDER",
         )
     if offline:

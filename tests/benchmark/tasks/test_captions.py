@@ -326,3 +326,13 @@ def test_a_preset_and_a_seed_are_other_data():
         open_dataset("simulated-captions:huge")
     with pytest.raises(UserError, match="not a seed"):
         open_dataset("simulated-captions:tiny:x")
+
+
+@pytest.mark.parametrize("row", ["confounds", "oracle", "static"])
+def test_a_row_carries_the_revision_that_a_plan_expects(row, data):
+    """A runner refuses a record of another revision than it asked for."""
+    from voxelboard.benchmark.revision import resolved_revision
+
+    rows = {r.label: r for r in load_task("captions").mandatory_rows(facts_of(data))}
+    record = evaluate(rows[f"voxelboard/{row}"], "captions", DATA, ["sim02"])[0]
+    assert record.model.revision == resolved_revision(rows[f"voxelboard/{row}"])
