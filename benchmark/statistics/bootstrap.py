@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from voxelboard.benchmark.errors import InvalidNumbers
 from voxelboard.benchmark.statistics.intervals import Scope, default_scope, two_way_interval
+from voxelboard.benchmark.statistics.nulls import Progress
 from voxelboard.benchmark.statistics.scores import CONSTANT_PREDICTION, FloatArray, block_starts
 
 _MEMORY_BYTES = 64 * 2**20
@@ -78,6 +79,7 @@ def bootstrap_correlations(
     block_trs: int = 15,
     baseline: NDArray[Any] | None = None,
     confidence: float = 0.95,
+    progress: Progress | None = None,
 ) -> VoxelBootstrap:
     """Bootstrap of each voxel's correlation, or of its gain over a ``baseline`` prediction, in bounded memory.
 
@@ -86,6 +88,7 @@ def bootstrap_correlations(
     predictions, responses : (n_trs, n_voxels).
     weights : (n_draws, n_blocks).
     baseline : (n_trs, n_voxels) predictions of another model: the draws are paired differences.
+    progress : called with (voxels done, voxels in all).
     """
     n_trs, n_voxels = predictions.shape
     observed, se, low, high = (np.empty(n_voxels) for _ in range(4))
@@ -103,6 +106,8 @@ def bootstrap_correlations(
         observed[here] = values(whole)[0]
         se[here] = draws.std(axis=0, ddof=1)
         low[here], high[here] = np.quantile(draws, tails, axis=0, overwrite_input=True)
+        if progress is not None:
+            progress(here.stop, n_voxels)
     return VoxelBootstrap(observed, se, low, high, len(weights))
 
 

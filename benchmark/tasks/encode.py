@@ -187,11 +187,13 @@ def encode(
             design = segmented({name: features[name][layer] for name in used}, protocol, tr)
             problem = design.problem(fold.train, fold.test, device=device)
             raw = _fit(problem, fold, protocol)
-            unique, sd_ratio, _ = fit_unique(problem, fold, confound, protocol)
+            unique, sd_ratio, left = fit_unique(problem, fold, confound, protocol)
             projected = project(unique.test_predictions, confound.bases)
             best["raw"].offer(layer, raw, raw.test_predictions)
             best["unique"].offer(layer, unique, projected)
-            best["joint"].offer(layer, unique, confound.floor + unique.test_predictions)
+            # A layer that is all confound adds nothing to them: what rounding leaves of it has weights without bound.
+            alive = np.float32(left >= protocol.diagnostics.least_residual_share)
+            best["joint"].offer(layer, unique, confound.floor + alive * unique.test_predictions)
             result.sd_ratios.append(sd_ratio)
             for subject, voxels in cohort.columns.items():
                 result.edge_shares.setdefault(subject, []).append(float(raw.at_grid_edge[voxels].mean()))
