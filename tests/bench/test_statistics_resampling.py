@@ -7,6 +7,7 @@ pipelines do, one with himalaya's ``correlation_score``.
 """
 
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -147,3 +148,64 @@ def test_ranking(benchmark, n_models):
     names = [f"m{k:03d}" for k in range(n_models)]
     ranking = benchmark.pedantic(lambda: rank_influence(names, z), rounds=3, iterations=1)
     assert len(ranking.models) == n_models
+
+
+@pytest.mark.benchmark(group="statistics: a whole brain")
+def test_whole_brain(benchmark):
+    """50,000 voxels x 1,000 draws, permutations and bootstrap: within the memory bound, with progress, against the loop."""
+    n_trs, block_trs, n_voxels = 300, 25, 50_000
+    predictions, responses = series(n_trs, n_voxels)
+    weights = block_weights(n_trs // block_trs, N_DRAWS, seed=1)
+    told = []
+
+    def permutations():
+        return block_permutation_test(
+            predictions,
+            responses,
+            tr=2.0,
+            n_draws=N_DRAWS,
+            seed=1,
+            block_trs=block_trs,
+            progress=lambda done, total: told.append((done, total)),
+        )
+
+    def bootstrap():
+        return bootstrap_correlations(
+            predictions,
+            responses,
+            weights,
+            block_trs=block_trs,
+            progress=lambda done, total: told.append((done, total)),
+        )
+
+    few = 5
+    rows = list(draw_block_permutations(n_trs, few, seed=1, block_trs=block_trs).indices())
+    loop, null = cpu_seconds(lambda: np.array([loop_correlation(predictions, responses[r]) for r in rows]))
+    peak_permutations, peak_bootstrap = (peak_mebibytes(job) for job in (permutations, bootstrap))
+    assert told[-1] == (n_voxels, n_voxels)
+    assert max(peak_permutations, peak_bootstrap) < 400  # MiB beside the series themselves
+    np.testing.assert_allclose(
+        block_permutation_test(predictions, responses, tr=2.0, n_draws=few, seed=1, block_trs=block_trs).maxima,
+        null.max(1),
+        atol=1e-6,
+    )
+    with_permutations, _ = cpu_seconds(permutations)
+    with_bootstrap, _ = cpu_seconds(bootstrap)
+    benchmark.pedantic(permutations, rounds=1, iterations=1)
+    benchmark.extra_info.update(
+        permutations_cpu_s=round(with_permutations, 1),
+        bootstrap_with_quantiles_cpu_s=round(with_bootstrap, 1),
+        loop_cpu_s=round(loop / few * N_DRAWS, 1),
+        times_faster_than_loop=round(loop / few * N_DRAWS / with_permutations, 1),
+        peak_mib_permutations=round(peak_permutations),
+        peak_mib_bootstrap=round(peak_bootstrap),
+    )
+
+
+def peak_mebibytes(job):
+    """Greatest memory that numpy and Python held during the job beyond what they held before."""
+    tracemalloc.start()
+    job()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak / 2**20

@@ -11,8 +11,10 @@ import torch
 
 from voxelboard.benchmark.protocol import Protocol
 from voxelboard.benchmark.statistics.permutation import exceedance_p
+from voxelboard.benchmark.statistics.scores import BlockStatistics
 from voxelboard.benchmark.tasks.base import CellResult
 from voxelboard.benchmark.tasks.canaries import time_only_features
+from voxelboard.benchmark.tasks.cells import unique_fve_influence
 from voxelboard.benchmark.tasks.diagnostics import (
     Beside,
     _restrict,
@@ -22,6 +24,7 @@ from voxelboard.benchmark.tasks.diagnostics import (
 )
 from voxelboard.benchmark.tasks.narrative import ModelFeatures, Narrative
 from voxelboard.benchmark.tasks.preparation import cohorts, rows_of
+from voxelboard.benchmark.tasks.scoring import roi_influence, summarise
 
 World = Any
 CPU = torch.device("cpu")
@@ -206,3 +209,40 @@ def test_rows_without_diagnostics_still_have_their_fve(world: Callable[..., Worl
     assert value(cell, "unique_fve") == pytest.approx(
         value(cell, "normalised") ** 2, abs=0.1
     )  # confounds drive nothing
+
+
+def test_what_a_record_ships_gives_its_scores_again_to_the_byte(
+    diagnosed: tuple[World, dict[str, CellResult]], light: Protocol
+) -> None:
+    """Re-aggregation: the tables of a record, without any prediction, give its estimates, intervals and all."""
+    policy = light.score
+    for cell in diagnosed[1].values():
+        rois = tuple(cell.arrays["rois"].tolist())
+        tables = {}
+        for name, array in cell.arrays.items():
+            if name.startswith("stats__"):
+                c, q, s = np.moveaxis(array, -1, 0)
+                tables[name.removeprefix("stats__")] = BlockStatistics(
+                    c.copy(), q.copy(), s.copy(), cell.arrays["block_segment"], int(cell.arrays["block_trs"])
+                )
+        rows = {"unique": "unique", "normalised": "raw", "floor": "floor", "shifted_unique": "shifted_unique"}
+        for name, row in rows.items():
+            stored = cell.scores[name]
+            again, by_roi = summarise(
+                roi_influence(tables[row], policy), rois, stored.estimator, stored.unit, policy.confidence
+            )
+            assert again.model_dump(exclude={"p"}) == stored.model_dump(exclude={"p"})
+            for roi in rois:
+                assert by_roi[roi].model_dump(exclude={"p"}) == cell.by_roi[roi][name].model_dump(exclude={"p"})
+        fve = unique_fve_influence(tables["joint_calibrated"], tables["floor_calibrated"], policy)
+        stored = cell.scores["unique_fve"]
+        assert summarise(fve, rois, stored.estimator, stored.unit, policy.confidence)[0] == stored
+
+
+def test_a_model_made_of_confounds_adds_nothing_to_them(world: Callable[..., World], light: Protocol) -> None:
+    sim = world(noise=0.7)
+    columns = {name: np.bincount(story.word_trs, minlength=story.n_trs) for name, story in sim.stories.items()}
+    rate = {name: table[None, :, None].astype(np.float32) for name, table in columns.items()}
+    cell = score(sim, ModelFeatures(rate), light, ("s0",))["s0"]
+    assert value(cell, "unique_fve") == 0.0
+    assert value(cell, "joint_r") == pytest.approx(value(cell, "floor_r"), abs=1e-6)
