@@ -121,6 +121,7 @@ class DiagnosticsPolicy:
     # Not chosen: nothing projects static vectors out of test predictions, and the lambda that is best for all columns of a
     # model would leave them in where the other columns are noise (static vectors beside four noise columns: .85, here .04).
     static_lambda: float = 1e-4
+    most_residual_growth: float = 2.0  # test over training SD of residuals, above which they enter no joint prediction
     least_residual_share: float = 0.01  # of a layer's power, below which confounds (and static vectors) are all of it
 
 

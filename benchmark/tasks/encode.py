@@ -191,9 +191,11 @@ def encode(
             projected = project(unique.test_predictions, confound.bases)
             best["raw"].offer(layer, raw, raw.test_predictions)
             best["unique"].offer(layer, unique, projected)
-            # A layer that is all confound adds nothing to them: what rounding leaves of it has weights without bound.
-            alive = np.float32(left >= protocol.diagnostics.least_residual_share)
-            best["joint"].offer(layer, unique, confound.floor + alive * unique.test_predictions)
+            # A layer that is all confound adds nothing to them: what rounding leaves of it has weights without bound, and
+            # is no calibrated prediction where it grows on test data.
+            calibrated = sd_ratio <= protocol.diagnostics.most_residual_growth
+            alive = calibrated and left >= protocol.diagnostics.least_residual_share
+            best["joint"].offer(layer, unique, confound.floor + np.float32(alive) * unique.test_predictions)
             result.sd_ratios.append(sd_ratio)
             for subject, voxels in cohort.columns.items():
                 result.edge_shares.setdefault(subject, []).append(float(raw.at_grid_edge[voxels].mean()))
