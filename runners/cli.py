@@ -13,6 +13,7 @@ import typer
 
 from voxelboard import __version__
 from voxelboard.benchmark.errors import InvalidNumbers, UserError
+from voxelboard.runners.commands.analyse import analyse
 from voxelboard.runners.commands.cache import cache_app
 from voxelboard.runners.commands.check import check
 from voxelboard.runners.commands.compare import compare
@@ -61,6 +62,7 @@ app.command()(status)
 app.command()(render)
 app.command()(explain)
 app.command()(compare)
+app.command()(analyse)
 app.add_typer(data_app, name="data")
 app.add_typer(queue_app, name="queue")
 app.command()(nightly)

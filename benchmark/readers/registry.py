@@ -227,6 +227,12 @@ def _open_nsd(card: Card, variant: str) -> Dataset:
     return Nsd(card, dataset_path(card.name), variant, voxelboard_home() / "prepared")
 
 
+def _open_ds005531(card: Card, variant: str) -> Dataset:
+    from voxelboard.benchmark.readers.ds005531 import Ds005531
+
+    return Ds005531(card, dataset_path(card.name), variant)
+
+
 def _open_lebel2023(card: Card, variant: str) -> NarrativeData:
     from voxelboard.benchmark.readers.lebel2023 import Lebel2023
 
@@ -293,6 +299,7 @@ READERS: dict[str, Callable[[Card, str], Dataset]] = {
     "nsd": _open_nsd,
     "simulated_drama": _open_simulated_drama,
     "simulated_ablation": _open_simulated_ablation,
+    "ds005531": _open_ds005531,
     "lebel2023_pcs": _open_lebel2023_pcs,
     "alice2016": _open_alice2016,
     "lebel2023": _open_lebel2023,

@@ -128,3 +128,52 @@ def commonality(explained: Mapping[frozenset[str], FloatArray]) -> dict[frozense
         part: FloatArray = np.sum(terms, axis=0)
         parts[subset] = part
     return parts
+
+
+def split_correlations(band_predictions: Mapping[str, NDArray[Any]], responses: NDArray[Any]) -> dict[str, FloatArray]:
+    """How the joint correlation of each voxel divides among the bands of one model; the parts add up to it.
+
+    ``sum p_b y / sqrt(sum p^2 sum y^2)`` with all series centred, himalaya's correlation split. Not unique: what bands share
+    goes to whichever the ridge preferred.
+
+    Parameters
+    ----------
+    band_predictions : band -> (n_trs, n_voxels); the joint prediction is their sum.
+    responses : (n_trs, n_voxels).
+
+    Returns
+    -------
+    band -> (n_voxels,), 0 where prediction or response is constant.
+    """
+    y = np.asarray(responses, dtype=np.float64)
+    y = y - y.mean(axis=0)
+    joint = np.sum([np.asarray(p, dtype=np.float64) for p in band_predictions.values()], axis=0)
+    joint = joint - joint.mean(axis=0)
+    power = (joint**2).sum(axis=0) * (y**2).sum(axis=0)
+    norm = np.sqrt(np.where(power > 0, power, 1.0))
+    return {
+        name: np.where(power > 0, (np.asarray(p, dtype=np.float64) * y).sum(axis=0) / norm, 0.0)
+        for name, p in band_predictions.items()
+    }
+
+
+def weight_components(weights: NDArray[Any], n_components: int) -> tuple[FloatArray, FloatArray]:
+    """Principal components of the weights over voxels: along which features voxels differ in their tuning.
+
+    Parameters
+    ----------
+    weights : (n_features, n_voxels), of the voxels that are predicted best.
+
+    Returns
+    -------
+    (n_components, n_features) axes, each of unit length with its largest entry positive, and (n_components,) shares of the
+    variance over voxels.
+    """
+    table = np.asarray(weights, dtype=np.float64).T
+    table = table - table.mean(axis=0)
+    _, singular, axes = np.linalg.svd(table, full_matrices=False)
+    power = singular**2
+    k = min(n_components, len(axes))
+    largest = np.abs(axes[:k]).argmax(axis=1)
+    signs = np.sign(axes[np.arange(k), largest])
+    return axes[:k] * signs[:, None], power[:k] / (power.sum() if power.sum() > 0 else 1.0)
