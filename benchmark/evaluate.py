@@ -39,6 +39,7 @@ def evaluate(
     offline: bool = False,
     fresh: bool = False,
     limit: int | None = None,
+    features: Sequence[str] = (),
     progress: StageProgress = lambda stage, done, total: None,
 ) -> list[Record]:
     """Score one submission on one data set; the Python form of ``voxelboard run``.
@@ -51,6 +52,7 @@ def evaluate(
     output : folder of the records; None writes nothing.
     device : ``auto`` (a GPU when there is one), ``cpu``, ``cuda`` or ``cuda:N``.
     fresh : compute stored features again.
+    features : of the task narrative: attribution methods beside the states, or ``["attributions"]`` for all.
 
     Raises
     ------
@@ -60,7 +62,9 @@ def evaluate(
         when a canary finds something: the numbers would mean nothing.
     """
     entry = submission if isinstance(submission, Submission) else load_submission(submission)
-    settings = Settings(load_protocol(protocol), device, dtype, batch_size, offline, fresh, limit)
+    settings = Settings(
+        load_protocol(protocol), device, dtype, batch_size, offline, fresh, limit, features=tuple(features)
+    )
     records, data = [], data or load_task(task).default_data
     for record, arrays in measure(entry, task, data, subjects, settings, progress):
         if output is not None:
@@ -101,6 +105,7 @@ def measure(
             by_roi=result.by_roi,
             layers=result.layers,
             facets=result.facets,
+            attribution=result.attribution,
             checks=result.checks,
             statistics_sha256=statistics_sha256(result.arrays),
             partial=settings.limit is not None,

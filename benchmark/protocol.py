@@ -192,6 +192,47 @@ class AblationPolicy:
 
 
 @dataclass(frozen=True)
+class AttributionPolicy:
+    """Explanations of the next-word prediction as features (Rahimi et al. 2025, arXiv 2502.14671).
+
+    The paper's text fixes the methods and the ten preceding words. What it leaves open is fixed here, with the reason.
+    """
+
+    # words before the explained word, right-aligned: the last column is the word just before. Where a story has fewer,
+    # the columns of the missing words are 0, as if they had no influence.
+    context_words: int = 10
+    # "gold": the word that was heard, all of its tokens. It was heard when its TR began, so the feature is causal; the
+    # model's own favourite ("argmax", one token) says what the model would have said, not what the listener heard.
+    target: Literal["gold", "argmax"] = "gold"
+    # log p(word) = sum of log p(token | what is before it): additive over the tokens of a word and comparable between
+    # models. A logit is defined up to a constant of its own at each position, so it does not compare words.
+    score: Literal["log_probability", "logit"] = "log_probability"
+    # x' of integrated gradients, conductance: the mean row of the embedding matrix. From the zero vector the path of a
+    # model with RMS norms is discontinuous (the norm of a * x is the same for every a > 0): on stories260K 128 steps
+    # leave a completeness error of 1.5 of f(x) - f(x'), from the mean vector 3e-6.
+    baseline: Literal["mean", "zero"] = "mean"
+    # Simpson panels of the path; more for the words that miss the tolerance. stories260K needs 64 for most words.
+    path_panels: int = 16
+    max_path_panels: int = 512
+    # |sum of attributions - (f(x) - f(x'))| over the larger of |f(x) - f(x')| and the floor, which keeps words that
+    # nothing explains from asking for the rounding error of float32
+    completeness_tolerance: float = 1e-3
+    completeness_floor: float = 0.1  # nats
+    # erasure is three methods, because they are three questions: the attention mask hides the word from others, but the
+    # last word still speaks through its own position; deletion moves the words before it; a zero vector does neither
+    erasures: tuple[Literal["mask", "delete", "zero"], ...] = ("mask", "delete", "zero")
+    # A word is the concatenation of its tokens and every formula is applied to that: sums over tokens, which keep
+    # completeness. A token of two words counts half for each.
+    word_pooling: Literal["concatenation"] = "concatenation"
+    # attention of the positions that predict the word (mean), to each preceding word (sum over its tokens)
+    attention_from: Literal["predicting_positions"] = "predicting_positions"
+    # differences of scores and path sums need more digits than bfloat16 has
+    dtype: Literal["float32"] = "float32"
+    # draws of the bootstrap behind the intervals of the hierarchy
+    n_draws: int = 1000
+
+
+@dataclass(frozen=True)
 class Protocol:
     """The whole measurement. ``name`` is what users type, ``hash_of(task)`` is what records carry."""
 
@@ -207,6 +248,7 @@ class Protocol:
     drama: DramaPolicy = field(default_factory=DramaPolicy)
     captions: CaptionsPolicy = field(default_factory=CaptionsPolicy)
     ablation: AblationPolicy = field(default_factory=AblationPolicy)
+    attribution: AttributionPolicy = field(default_factory=AttributionPolicy)
     seed: int = 20261121
 
     def constants(self, task: TaskName | None = None) -> dict[str, Any]:

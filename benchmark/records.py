@@ -138,7 +138,7 @@ class Facet(_Frozen):
     """Scores of one part of a cell: a level of annotation, an attribution method, an analysis, a condition."""
 
     axis: str
-    """What kind of part: ``level``, ``method``, ``analysis``, ``control``, ``condition``."""
+    """What kind of part: ``level``, ``method``, ``conductance layer``, ``hierarchy``, ``analysis``, ``control``, ..."""
     value: str
     """Which one, e.g. ``speech``."""
     roi: str | None = None
@@ -161,6 +161,24 @@ class ExposureProbe(_Frozen):
     longest_verbatim_words: int
     n_prompts: int
     controls_version: int
+
+
+class AttributionStamp(_Frozen):
+    """How the record's attribution methods were computed; their scores are facets of axis ``method``."""
+
+    hash: str
+    """SHA-256 of the canonical JSON of ``constants``."""
+    constants: dict[str, Any]
+    """The protocol's section ``attribution``."""
+    methods: tuple[str, ...]
+    refused: dict[str, str] = Field(default_factory=dict)
+    """Method -> why this model cannot give it."""
+    n_words: int = 0
+    """Words that were explained."""
+    completeness_worst: float | None = None
+    """Greatest relative error of ``sum of attributions = f(x) - f(x')`` over words and layers."""
+    completeness_missed: int | None = None
+    """Words whose error is above the protocol's tolerance."""
 
 
 class Checks(_Frozen):
@@ -240,6 +258,8 @@ class Record(_Frozen):
     by_roi: dict[str, dict[str, Estimate]] = Field(default_factory=dict)
     layers: dict[str, LayerProfile] = Field(default_factory=dict)
     facets: tuple[Facet, ...] = ()
+    attribution: AttributionStamp | None = None
+    """None: run without attributions."""
     checks: Checks = Checks()
     partial: bool = False
     """Scored on a part of the stimuli or voxels (``--limit``): never ranked."""

@@ -20,6 +20,7 @@ class Settings:
     offline : nothing is downloaded.
     fresh : stored features are computed again.
     limit : train on the first ``limit`` segments of each fold only; such records are partial and never ranked.
+    features : of the task narrative: attribution methods to encode beside the states, or ``attributions`` for all.
     allow_remote_code : the command line's half of the double opt-in.
     """
 
@@ -31,3 +32,4 @@ class Settings:
     fresh: bool = False
     limit: int | None = None
     allow_remote_code: bool = False
+    features: tuple[str, ...] = ()

@@ -15,7 +15,7 @@ from typing import Any
 from voxelboard.benchmark.atomic import replace_file
 from voxelboard.benchmark.records import Record, read_record, statistics_path
 
-_VERSION = 1
+_VERSION = 2
 _NAME = ".index"
 _WORTH_KEEPING = 100  # records; fewer are read in no time
 _Stamp = list[int]
@@ -28,6 +28,8 @@ class RecordSummary:
     Attributes
     ----------
     statistics : empty when the statistics are those of the record, else what is the matter.
+    methods : attribution methods that it was asked for, those that its model cannot give among them; attribution_hash : of how
+        they were made, empty without any.
     """
 
     status: str
@@ -40,11 +42,14 @@ class RecordSummary:
     invalidated: str | None
     error: str
     statistics: str
+    methods: list[str]
+    attribution_hash: str
 
 
 def summarise(path: Path) -> RecordSummary:
     """Read a record and compare the hash of its statistics; raises DataError for a damaged one."""
     record = read_record(path)
+    stamp = record.attribution
     return RecordSummary(
         status=record.status,
         protocol_hash=record.protocol.hash,
@@ -56,6 +61,8 @@ def summarise(path: Path) -> RecordSummary:
         invalidated=record.invalidated,
         error=f"{record.error.kind}: {record.error.message}" if record.error else "",
         statistics=_statistics_fault(path, record) if record.status == "success" else "",
+        methods=[*stamp.methods, *stamp.refused] if stamp else [],
+        attribution_hash=stamp.hash if stamp else "",
     )
 
 

@@ -107,6 +107,16 @@ BatchSize = Annotated[
 Fresh = Annotated[
     bool, typer.Option("--fresh/--resume", envvar="VOXELBOARD_FRESH", help="Run stored cells again, or keep them.")
 ]
+Features = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--features",
+        envvar="VOXELBOARD_FEATURES",
+        help="Of the task narrative, beside the states: `attributions`, or some of its methods, comma-separated "
+        "(gradient_norm, integrated_gradients, erasure_mask, attention, conductance, ...). They leave the score as it is.",
+        show_default=False,
+    ),
+]
 TrustRemoteCode = Annotated[
     bool,
     typer.Option(

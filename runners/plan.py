@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from voxelboard.benchmark.errors import DataError, UserError, unknown_name
-from voxelboard.benchmark.protocol import Protocol, TaskName
+from voxelboard.benchmark.features.methods import choose_methods
+from voxelboard.benchmark.protocol import Protocol, TaskName, hash_json
 from voxelboard.benchmark.readers.base import DatasetFacts
 from voxelboard.benchmark.records import cell_path, revision_folder
 from voxelboard.benchmark.revision import resolved_revision
@@ -121,6 +122,7 @@ def make_plan(
     partial: bool = False,
     fresh: bool = False,
     data: str = "",
+    features: Sequence[str] = (),
 ) -> Plan:
     """Plan ``submissions`` on one task and data set.
 
@@ -132,6 +134,7 @@ def make_plan(
     partial : whether the run scores on a part of the data; records of the other kind are stale.
     fresh : run stored cells again.
     data : the data set as the user named it; default its name.
+    features : attribution methods asked for; a record without them is stale. The harness' own rows have none.
 
     Raises
     ------
@@ -145,11 +148,12 @@ def make_plan(
     cells = []
     for submission in submissions:
         _check_fits(submission, dataset, task)
+        explained = _explained(submission, task, features, protocol)
         revision = resolved_revision(submission)
         folder = revision_folder(revision, submission.weights, submission.seed)
         for subject in chosen:
             path = cell_path(results, protocol.name, submission.label, folder, task, dataset.name, subject)
-            expected = Expected(protocol_hash, revision, dataset.version, task_version, dtype, partial)
+            expected = Expected(protocol_hash, revision, dataset.version, task_version, dtype, partial, *explained)
             state, note = cell_state(path, expected, index)
             named = data or dataset.name
             cells.append(
@@ -169,6 +173,8 @@ class Expected:
     task_version: int
     dtype: str | None = None
     partial: bool = False
+    methods: tuple[str, ...] = ()
+    attribution_hash: str = ""
 
 
 def cell_state(path: Path, expected: Expected, index: RecordIndex | None = None) -> tuple[CellState, str]:
@@ -204,7 +210,42 @@ def _difference(found: RecordSummary, expected: Expected) -> str | None:
             return f"of another {what} ({str(got)[:12]}, not {str(wanted)[:12]})"
     if scored and found.partial != expected.partial:
         return "scored on a part of the data" if found.partial else "scored on all of the data"
-    return None
+    return _missing_methods(found, expected) if scored and expected.methods else None
+
+
+def _missing_methods(found: RecordSummary, expected: Expected) -> str | None:
+    if not found.methods:
+        return "scored without attributions"
+    if found.attribution_hash != expected.attribution_hash:
+        return "attributions of another protocol"
+    left = [name for name in expected.methods if name not in found.methods]
+    return f"scored without {', '.join(left)}" if left else None
+
+
+def _explained(
+    submission: Submission, task: str, features: Sequence[str], protocol: Protocol
+) -> tuple[tuple[str, ...], str]:
+    """The attribution methods that the record of a submission must have, and the hash of how they are made.
+
+    Raises
+    ------
+    UserError
+        for a model that has no next-word prediction to explain, and for another task than narrative.
+    """
+    if not features or submission.is_baseline:
+        return (), ""
+    loader = submission.model.loader
+    if task != "narrative":
+        raise UserError(f"--features is for the task narrative, not for {task}", "leave it out, or use -t narrative")
+    if submission.model.source == "simulated" or loader != "causal":
+        kind = (
+            "a model with planted truth" if submission.model.source == "simulated" else f"read with loader {loader!r}"
+        )
+        raise UserError(
+            f"{submission.label} is {kind}: attributions explain what a causal language model says of the next word",
+            "leave --features out, or name a causal model with -m",
+        )
+    return choose_methods(features), hash_json(protocol.constants()["attribution"])
 
 
 def _choose_subjects(dataset: DatasetFacts, subjects: Iterable[str] | None) -> tuple[str, ...]:

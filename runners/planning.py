@@ -22,6 +22,7 @@ def plan_run(
     dtype: str | None = None,
     partial: bool = False,
     fresh: bool = False,
+    features: tuple[str, ...] = (),
 ) -> Plan:
     """Plan the asked models, with the mandatory rows, on each task; raises UserError for whatever cannot be run.
 
@@ -45,6 +46,7 @@ def plan_run(
             dtype=dtype,
             partial=partial,
             data=task.data,
+            features=features,
         )
         cells.extend(planned.cells)
     return Plan(tuple(cells), fresh)

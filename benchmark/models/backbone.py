@@ -93,7 +93,7 @@ def load_config(spec: ModelSpec, checkpoint: Checkpoint, trusted: bool) -> Any:
         raise UserError(
             f"{spec.name}: the loader {spec.loader} cannot read a model of the type {kind!r}", f"use loader: {right}"
         )
-    with _as_user_error(f"{spec.name}: config.json cannot be read"):
+    with as_user_error(f"{spec.name}: config.json cannot be read"):
         config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=trusted)
     if spec.loader == "seq2seq" and not config.is_encoder_decoder:
         raise UserError(f"{spec.name} is no encoder-decoder model", "use loader: causal or masked")
@@ -107,7 +107,7 @@ def load_tokenizer(spec: ModelSpec, checkpoint: Checkpoint, trusted: bool) -> An
     """The Transformers tokenizer, fast or not."""
     from transformers import AutoTokenizer
 
-    with _as_user_error(f"{spec.tokenizer_id or spec.name}: the tokenizer cannot be read"):
+    with as_user_error(f"{spec.tokenizer_id or spec.name}: the tokenizer cannot be read"):
         return AutoTokenizer.from_pretrained(
             checkpoint.tokenizer_folder, local_files_only=True, trust_remote_code=trusted
         )
@@ -127,7 +127,7 @@ def random_module(config: Any, seed: int, trusted: bool = False) -> nn.Module:
     """
     from transformers import AutoModel
 
-    with torch.random.fork_rng(devices=[]), _as_user_error("the architecture cannot be built"):
+    with torch.random.fork_rng(devices=[]), as_user_error("the architecture cannot be built"):
         torch.manual_seed(seed)
         module: nn.Module = AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=trusted)
     return module
@@ -138,7 +138,7 @@ def _pretrained_module(
 ) -> nn.Module:
     from transformers import AutoModel
 
-    with _as_user_error(f"{spec.name}: the weights cannot be loaded"):
+    with as_user_error(f"{spec.name}: the weights cannot be loaded"):
         module, info = AutoModel.from_pretrained(
             checkpoint.folder,
             config=config,
@@ -221,7 +221,7 @@ def pad_id_of(config: Any, tokenizer_pad: int | None) -> int:
 
 
 @contextmanager
-def _as_user_error(what: str) -> Iterator[None]:
+def as_user_error(what: str) -> Iterator[None]:
     """Turn what Transformers raises on bad files into one message, keeping the original as its cause."""
     try:
         yield

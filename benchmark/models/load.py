@@ -70,7 +70,7 @@ def load_model(
     """
     if spec.loader == "static":
         return load_static(spec)
-    place = _device(device)
+    place = choose_place(device)
     precision = _dtype(spec, dtype, place)
     checkpoint = open_checkpoint(spec, offline=offline, cache_dir=cache_dir, with_weights=spec.weights == "pretrained")
     with quiet_transformers():
@@ -208,7 +208,7 @@ def _sentence_layout(spec: ModelSpec, checkpoint: Checkpoint) -> SentenceLayout:
     return read_sentence_layout(inside(checkpoint.root, spec.subfolder, spec.name), spec.name)
 
 
-def _device(device: str | torch.device) -> torch.device:
+def choose_place(device: str | torch.device) -> torch.device:
     try:
         place = torch.device(device)
     except RuntimeError as error:

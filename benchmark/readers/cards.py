@@ -215,6 +215,8 @@ class Card(Strict):
     roi_sets: Annotated[tuple[RoiSet, ...], Field(min_length=1)]
     scored_rois: Annotated[tuple[Text, ...], Field(min_length=1)]
     """The headline is the mean over these."""
+    roi_order: tuple[Text, ...] = ()
+    """Regions from early to late, where the source or the literature gives an order of them."""
     known_defects: tuple[Text, ...] = ()
     notes: tuple[Text, ...] = ()
 
@@ -239,6 +241,9 @@ class Card(Strict):
         unknown = [roi for roi in self.scored_rois if roi not in labels]
         if unknown:
             raise ValueError(f"scored_rois that no roi_set has: {', '.join(unknown)}")
+        strangers = [roi for roi in self.roi_order if roi not in labels]
+        if strangers:
+            raise ValueError(f"roi_order with regions that no roi_set has: {', '.join(strangers)}")
         for what, names in (("subjects", self.subjects), ("files", tuple(file.path for file in self.files))):
             if len(set(names)) != len(names):
                 raise ValueError(f"{what} are listed twice")

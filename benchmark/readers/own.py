@@ -103,6 +103,8 @@ class OwnDataset(BaseModel):
     """Instead of ``rois``: an atlas that nilearn has on this machine, such as harvard-oxford or schaefer-400."""
     scored_rois: tuple[Text, ...] = ()
     """The headline is the mean over these; without it, over all labels."""
+    roi_order: tuple[Text, ...] = ()
+    """Regions from early to late, to which the preferred layers of a model are compared (``--features attributions``)."""
     ceiling: CeilingKind
     """``repeats``: responses to test stories have the axes (repeat, TR, voxel)."""
     not_heard: dict[Label, tuple[Label, ...]] = Field(default_factory=dict)
@@ -198,6 +200,7 @@ class OwnData:
         self._counts = None if own is None else read_word_counts(folder / own)
         self._labels = {subject: self._read_labels(subject) for subject in self.subjects}
         self.scored_rois = self._scored_rois()
+        self.roi_order = self._own.roi_order
         self.stories: Mapping[str, Story] = MappingProxyType(
             {name: self._story(name) for name in self._own.story_names}
         )
@@ -310,7 +313,11 @@ class OwnData:
                 f"{FILE}: scored_rois {unknown} are not labels of every subject; these are: {', '.join(sorted(shared))}",
                 "score labels that every subject has",
             )
-        return self._own.scored_rois or tuple(sorted(shared))
+        scored = self._own.scored_rois or tuple(sorted(shared))
+        strangers = [roi for roi in self._own.roi_order if roi not in scored]
+        if strangers:
+            raise DataError(f"{FILE}: roi_order {strangers} are not scored; scored are: {', '.join(scored)}")
+        return scored
 
     def _story(self, name: str) -> Story:
         path = require_file(self._folder / _fill(self._own.words, story=name), f"{FILE} says words: {self._own.words}")

@@ -330,3 +330,12 @@ def _write_registry(folders: dict[str, Path]) -> None:
     """Replace the registry in one step: a crash leaves the old one or the new one."""
     text = json.dumps({name: str(folder) for name, folder in sorted(folders.items())}, indent=2) + "\n"
     replace_file(_registry_file(), lambda file: file.write(text.encode()))
+
+
+def roi_order(data: NarrativeData) -> tuple[str, ...]:
+    """Scored regions from early to late, as the data set itself or its card gives them; empty where neither does."""
+    own: tuple[str, ...] | None = getattr(data, "roi_order", None)
+    if own is None:
+        name = data.name.partition(":")[0]
+        own = load_card(name).roi_order if name in list_cards() else ()
+    return tuple(roi for roi in own if roi in data.scored_rois)

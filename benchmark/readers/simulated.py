@@ -126,6 +126,7 @@ class SimulatedNarrative:
         self.spec = spec
         self.subjects = tuple(f"sim{k + 1:02d}" for k in range(spec.n_subjects))
         self.scored_rois = tuple(roi for roi in self.roi_shares if roi != "NULL")
+        self.roi_order = self.scored_rois  # planted: from sounds over words and syntax to topics
         self.rois: NDArray[np.str_] = np.repeat(np.array(list(self.roi_shares)), spec.n_voxels)
         self._world = build_world(spec.seed)
         spoken = self._tell()

@@ -14,7 +14,15 @@ from voxelboard.benchmark.features.store import FeatureStore
 from voxelboard.benchmark.protocol import Protocol as Measurement
 from voxelboard.benchmark.protocol import TaskName
 from voxelboard.benchmark.readers.base import DatasetFacts
-from voxelboard.benchmark.records import Checks, DatasetStamp, Estimate, Facet, LayerProfile, ModelStamp
+from voxelboard.benchmark.records import (
+    AttributionStamp,
+    Checks,
+    DatasetStamp,
+    Estimate,
+    Facet,
+    LayerProfile,
+    ModelStamp,
+)
 from voxelboard.benchmark.settings import Settings
 from voxelboard.benchmark.submission import Submission
 
@@ -54,7 +62,7 @@ class CellResult:
         ``block_trs`` say what a block is; ``stats__<row>`` (n_blocks, n_rois, 3) hold c, q and s of statistics.md 2.2, with
         ``stats__unique`` behind the headline; ``voxel_roi`` (n_voxels,) labels and ``voxel_r__<row>`` (n_voxels,).
     n_train, n_test : rows of the design.
-    facets : scores of parts of the cell.
+    facets : scores of parts of the cell; attribution : how those of its attribution methods were made.
     """
 
     subject: str
@@ -68,6 +76,7 @@ class CellResult:
     n_voxels: int
     n_repeats: int
     facets: tuple[Facet, ...] = ()
+    attribution: AttributionStamp | None = None
 
 
 class MeasuredCell(NamedTuple):

@@ -70,6 +70,8 @@ class Encoding:
 
 # Called for every layer with (fold, layer, unique predictions of the test rows).
 LayerSink = Callable[[int, int, Float32Array], None]
+# Called for every layer with (fold, layer, unique fit, unique predictions of the test rows).
+FitSink = Callable[[int, int, RidgeFit, Float32Array], None]
 
 
 def segmented(features: Mapping[str, NDArray[np.floating]], protocol: Protocol, tr: float) -> SegmentedDesign:
@@ -171,6 +173,7 @@ def encode(
     device: torch.device,
     each_layer: LayerSink | None = None,
     progress: LayerProgress | None = None,
+    each_fit: FitSink | None = None,
 ) -> Encoding:
     """Fit all layers of a model to a cohort, raw and unique, and keep the predictions of the chosen layers.
 
@@ -201,6 +204,8 @@ def encode(
                 result.edge_shares.setdefault(subject, []).append(float(raw.at_grid_edge[voxels].mean()))
             if each_layer is not None:
                 each_layer(f, layer, projected)
+            if each_fit is not None:
+                each_fit(f, layer, unique, projected)
             if progress is not None:
                 progress(f * n_layers + layer + 1, len(cohort.folds) * n_layers)
         for row, kept in best.items():

@@ -16,11 +16,19 @@ from numpy.typing import NDArray
 
 from voxelboard.benchmark.protocol import Protocol, TaskName
 from voxelboard.benchmark.readers.base import DatasetFacts, NarrativeData
+from voxelboard.benchmark.readers.registry import roi_order
 from voxelboard.benchmark.records import Checks
 from voxelboard.benchmark.sources import open_sources, static_features
 from voxelboard.benchmark.stamps import dataset_stamp, model_stamp
 from voxelboard.benchmark.statistics.scores import BlockStatistics, pool_rois, unit_explained_fractions
 from voxelboard.benchmark.submission import Submission, baseline_submissions
+from voxelboard.benchmark.tasks.attribution import (
+    AttributionResult,
+    Explain,
+    attribution_results,
+    open_explainer,
+    with_attributions,
+)
 from voxelboard.benchmark.tasks.base import (
     CellResult,
     MeasuredCell,
@@ -61,6 +69,7 @@ class ModelFeatures:
     twins : twin seed -> the same; empty for baselines.
     by_subject : None, or subject -> features for that subject alone, on the clock of the responses: they get no delays
         (the cross-subject predictor). ``features`` and ``twins`` are then not used.
+    explain : None, or stories -> attributions of a causal model, see :mod:`~voxelboard.benchmark.tasks.attribution`.
     beside : None for rows without diagnostics (the harness' own), see :mod:`~voxelboard.benchmark.tasks.diagnostics`.
     """
 
@@ -68,6 +77,7 @@ class ModelFeatures:
     twins: Mapping[int, Features] = field(default_factory=dict)
     by_subject: Callable[[str], Features] | None = None
     beside: Beside | None = None
+    explain: Explain | None = None
 
 
 class Narrative:
@@ -122,7 +132,8 @@ class Narrative:
         beside = None
         if not submission.is_baseline:
             beside = Beside(static_features(data, context.protocol), only_deviation(receipt.deviation, layer))
-        model = ModelFeatures(features, twins, sources.by_subject, beside)
+        explain = open_explainer(submission, context) if settings.features and not submission.is_baseline else None
+        model = ModelFeatures(features, twins, sources.by_subject, beside, explain)
         results = self.run(
             data,
             subjects,
@@ -259,6 +270,11 @@ def _score_cohort(
             device,
             lambda done, total: progress("diagnostics", done, total),
         )
+    explained: Mapping[str, AttributionResult] = {}
+    if model.explain is not None:
+        explained = attribution_results(
+            model.explain, data.stories, cohort, tests, confounds, roi_order(data), protocol, device, progress
+        )
     tr = common_tr({segment.story: data.stories[segment.story] for fold in cohort.folds for segment in fold.test})
     for subject in wanted:
         progress(f"scores of {subject}", 0, 0)
@@ -278,7 +294,8 @@ def _score_cohort(
             diagnoses.get(subject),
             _checks(subject, encoding, oasm[subject], noise, protocol),
         )
-        yield score_subject(results, len(cohort.folds[0].responses), tr, protocol)
+        scored = score_subject(results, len(cohort.folds[0].responses), tr, protocol)
+        yield with_attributions(scored, explained[subject]) if explained else scored
 
 
 def held_out_responses(

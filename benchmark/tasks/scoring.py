@@ -104,10 +104,10 @@ def roi_influence(stats: BlockStatistics, policy: ScorePolicy) -> dict[int, Floa
     """ROI number -> (n_blocks,) influence values at the inference block length, for ROIs that pass the gate."""
     long = coarsen(stats, policy.inference_block_trs)
     passed = np.flatnonzero(signal_gate(long, policy.gate_standard_errors))
-    return {int(roi): unit_influence(_only(long, [int(roi)]))[:, 0] for roi in passed}
+    return {int(roi): unit_influence(only_units(long, [int(roi)]))[:, 0] for roi in passed}
 
 
-def _only(stats: BlockStatistics, units: Sequence[int]) -> BlockStatistics:
+def only_units(stats: BlockStatistics, units: Sequence[int]) -> BlockStatistics:
     return replace(stats, c=stats.c[:, units], q=stats.q[:, units], s=stats.s[:, units])
 
 

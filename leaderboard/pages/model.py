@@ -27,6 +27,7 @@ from voxelboard.leaderboard.charts import (
 from voxelboard.leaderboard.charts.distributions import Dot
 from voxelboard.leaderboard.charts.intervals import BAR_WIDTH
 from voxelboard.leaderboard.charts.layers import profile_limits
+from voxelboard.leaderboard.pages.attributions import attribution_section
 from voxelboard.leaderboard.pages.facts import display_name
 from voxelboard.leaderboard.pages.table import (
     name_subjects,
@@ -130,6 +131,7 @@ def _column(table: Table, row: Row, link: RecordLink, index: int) -> dict[str, A
         "rois_left": max(0, len(row.rois) - _MAX_ROIS),
         "panels": _panels(row),
         **_histogram(row),
+        "attributions": attribution_section(row),
         "pooled": table.gate.pooled,
         "formula": _formula(table),
         "sums": shown_sums[:_MAX_SUMS],

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``voxelboard run``: plan, score what is missing, show the scores, draw the board."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from voxelboard.runners.options import (
     Device,
     DryRun,
     Dtype,
+    Features,
     Fresh,
     Isolation,
     Json,
@@ -52,6 +54,7 @@ def run(
     data: Data = None,
     subjects: Subjects = None,
     limit: Limit = None,
+    features: Features = None,
     output: Output = DEFAULT_OUTPUT,
     protocol: ProtocolName = "v1",
     device: Device = "auto",
@@ -81,11 +84,21 @@ def run(
     from voxelboard.runners.planning import plan_run
 
     settings = checked_settings(protocol, device, dtype, batch_size, offline, fresh, limit, trust_remote_code)
+    settings = replace(settings, features=tuple(split_names(features) or ()))
     # A folder of its own, beside the other: partial records never take the place of whole ones or meet them on a board.
     records = output.parent / f"{output.name or 'results'}-limit-{limit}" if limit else output
     names, chosen = split_names(tasks), split_names(subjects)
     plan = plan_run(
-        model, names, data, chosen, records, settings.protocol, dtype=dtype, partial=limit is not None, fresh=fresh
+        model,
+        names,
+        data,
+        chosen,
+        records,
+        settings.protocol,
+        dtype=dtype,
+        partial=limit is not None,
+        fresh=fresh,
+        features=settings.features,
     )
     how = Launch.checked(runner, workers, timeout, isolation, profile, quiet=quiet, verbose=verbose)
     if not quiet or dry_run:

@@ -8,6 +8,7 @@ from voxelboard.runners.console import put, put_json, put_table
 from voxelboard.runners.options import (
     DEFAULT_OUTPUT,
     Data,
+    Features,
     Json,
     Models,
     Output,
@@ -28,6 +29,7 @@ def status(
     tasks: Tasks = None,
     data: Data = None,
     subjects: Subjects = None,
+    features: Features = None,
     output: Output = DEFAULT_OUTPUT,
     protocol: ProtocolName = "v1",
     as_json: Json = False,
@@ -39,7 +41,9 @@ def status(
     from voxelboard.runners.slurm.listing import cluster_jobs
 
     names, chosen = split_names(tasks), split_names(subjects)
-    plan = plan_run(model, names, data, chosen, output, load_protocol(protocol))
+    plan = plan_run(
+        model, names, data, chosen, output, load_protocol(protocol), features=tuple(split_names(features) or ())
+    )
     jobs = cluster_jobs(output)
     if as_json:
         cells = [
