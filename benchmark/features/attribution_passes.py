@@ -174,18 +174,21 @@ def path_pass(
     )
     baseline = lm.mean_embedding if policy.baseline == "mean" else torch.zeros_like(lm.mean_embedding)
     waiting = [(context, policy.path_panels) for context in contexts if context.shares.any() and len(context.scored)]
-    done = n_words - len(waiting)
+    done, asked = n_words - len(waiting), n_words  # integrations, those of words that need another one among them
     while waiting:
         n_panels = min(panels for _, panels in waiting)
         now = [context for context, panels in waiting if panels == n_panels]
         later = [(context, panels) for context, panels in waiting if panels > n_panels]
-        _integrate(lm, now, n_panels, baseline, policy, sums)
+
+        def report(share: float, done: int = done, asked: int = asked, n: int = len(now)) -> None:
+            if progress is not None:
+                progress(done + int(share * n), asked)
+
+        _integrate(lm, now, n_panels, baseline, policy, sums, report)
         worst = np.abs(sums.errors([context.word for context in now], policy.completeness_floor)).max(axis=0)
         more = [_next_panels(n_panels, float(error), policy) for error in worst]
         waiting = [*later, *((context, panels) for context, panels in zip(now, more, strict=True) if panels)]
-        done += more.count(0)
-        if progress is not None:
-            progress(done, n_words)
+        done, asked = done + len(now), asked + len(now) - more.count(0)
     every = range(n_words)
     magnitude = np.stack([np.abs(sums.words).sum(1), *np.abs(sums.units).sum(2)])
     difference = np.broadcast_to(sums.high - sums.low, magnitude.shape)
@@ -214,15 +217,21 @@ def _integrate(
     baseline: Tensor,
     policy: AttributionPolicy,
     sums: _Sums,
+    report: Callable[[float], None],
 ) -> None:
-    """Write the path sums of the words of ``contexts`` on ``n_panels`` panels."""
+    """Write the path sums of the words of ``contexts`` on ``n_panels`` panels; ``report`` the share that is done."""
     for context in contexts:
         sums.words[context.word] = sums.units[:, context.word] = 0.0
     size = min(_PANELS_AT_ONCE, n_panels)
     pieces = [_Piece(context, first, size, n_panels) for context in contexts for first in range(0, n_panels, size)]
 
+    done = 0
+
     def step(batch: list[_Piece]) -> None:
+        nonlocal done
         _add_pieces(lm, batch, baseline, policy, sums)
+        done += len(batch)
+        report(done / len(pieces))
 
     lm.batcher(gradients=True).run(pieces, len, step)
 

@@ -19,7 +19,7 @@ from voxelboard.benchmark.models.language import LanguageModel
 from voxelboard.benchmark.protocol import AttributionPolicy
 
 POLICY = AttributionPolicy()
-STORY = tiny_language.tale(tiny_language.TALE[:18])
+STORY = tiny_language.tale(tiny_language.TALE[:17])
 PASSES = (plain_pass, path_pass, erasure_pass)
 Build = Callable[..., LanguageModel]
 Computed = Callable[[str], dict[str, np.ndarray]]
@@ -141,7 +141,7 @@ def test_the_log_probability_of_a_linear_model_takes_the_mean_of_the_vocabulary_
 # --- completeness
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "mamba"])
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
 def test_attributions_of_the_path_add_up_in_every_layer(build: Build, computed: Computed, family: str) -> None:
     lm, tables = build(family), computed(family)
     error, difference, magnitude = np.moveaxis(tables["completeness"], -1, 0)
@@ -277,8 +277,8 @@ def test_attention_and_activations_are_those_of_the_model(build: Build) -> None:
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 def test_no_attribution_depends_on_its_batch_mates(build: Build, computed: Computed, family: str) -> None:
-    alone = all_tables(build(family, batch_size=1))
-    for together in (computed(family), all_tables(build(family, batch_size=3))):
+    alone = computed(family)
+    for together in (all_tables(build(family, batch_size=1)), all_tables(build(family, batch_size=7))):
         for name, table in alone.items():
             np.testing.assert_allclose(together[name], table, atol=2e-5 * max(1.0, np.abs(table).max()), err_msg=name)
 
