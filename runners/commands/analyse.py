@@ -22,28 +22,54 @@ def analyse(
         Path | None,
         typer.Argument(help="A YAML file that says which features, regression and test.", show_default=False),
     ] = None,
-    data: Annotated[str, typer.Option("--data", help="Data set of the task drama.")] = "simulated-drama",
+    data: Annotated[
+        str, typer.Option("--data", envvar="VOXELBOARD_DATA", help="Data set of the task drama.")
+    ] = "simulated-drama",
     subjects: Subjects = None,
-    name: Annotated[list[str] | None, typer.Option("--name", help=f"What to call a feature. {_HELP_LISTS}")] = None,
-    level: Annotated[list[str] | None, typer.Option("--level", help=f"Level of annotation. {_HELP_LISTS}")] = None,
-    model: Annotated[list[str] | None, typer.Option("-m", "--model", help=f"Who reads it. {_HELP_LISTS}")] = None,
-    layers: Annotated[
-        list[str] | None, typer.Option("--layers", help=f"all, best, or numbers with commas. {_HELP_LISTS}")
+    name: Annotated[
+        list[str] | None,
+        typer.Option("--name", envvar="VOXELBOARD_NAME", help=f"What to call a feature. {_HELP_LISTS}"),
     ] = None,
-    regression: Annotated[str, typer.Option("--regression", help="mono or banded.")] = "mono",
+    level: Annotated[
+        list[str] | None, typer.Option("--level", envvar="VOXELBOARD_LEVEL", help=f"Level of annotation. {_HELP_LISTS}")
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option("-m", "--model", envvar="VOXELBOARD_MODEL", help=f"Who reads it. {_HELP_LISTS}")
+    ] = None,
+    layers: Annotated[
+        list[str] | None,
+        typer.Option("--layers", envvar="VOXELBOARD_LAYERS", help=f"all, best, or numbers with commas. {_HELP_LISTS}"),
+    ] = None,
+    regression: Annotated[
+        str, typer.Option("--regression", envvar="VOXELBOARD_REGRESSION", help="mono or banded.")
+    ] = "mono",
     delays: Annotated[
-        tuple[int, int], typer.Option("--delays", help="First and last shift in seconds, averaged over.")
+        tuple[int, int],
+        typer.Option("--delays", envvar="VOXELBOARD_DELAYS", help="First and last shift in seconds, averaged over."),
     ] = (8, 10),
-    reduce: Annotated[str, typer.Option("--reduce", help="none, pca:1280 or srp:0.1.")] = "none",
-    n_iter: Annotated[int, typer.Option("--n-iter", min=1, help="Draws of band weights.")] = 100,
-    permutation: Annotated[str, typer.Option("--permutation", help="block or gauss.")] = "block",
-    block_trs: Annotated[int, typer.Option("--block", min=1, help="TRs in a permuted block.")] = 40,
-    annotators: Annotated[str, typer.Option("--annotators", help="all, or the halves A and B.")] = "all",
-    window: Annotated[int, typer.Option("--window", min=1, help="Seconds of text.")] = 1,
-    save_predictions: Annotated[bool, typer.Option("--save-predictions", help="Keep predictions.")] = False,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.", file_okay=False)] = Path(
-        "analysis"
-    ),
+    reduce: Annotated[
+        str, typer.Option("--reduce", envvar="VOXELBOARD_REDUCE", help="none, pca:1280 or srp:0.1.")
+    ] = "none",
+    n_iter: Annotated[
+        int, typer.Option("--n-iter", envvar="VOXELBOARD_N_ITER", min=1, help="Draws of band weights.")
+    ] = 100,
+    permutation: Annotated[
+        str, typer.Option("--permutation", envvar="VOXELBOARD_PERMUTATION", help="block or gauss.")
+    ] = "block",
+    block_trs: Annotated[
+        int, typer.Option("--block", envvar="VOXELBOARD_BLOCK", min=1, help="TRs in a permuted block.")
+    ] = 40,
+    annotators: Annotated[
+        str, typer.Option("--annotators", envvar="VOXELBOARD_ANNOTATORS", help="all, or the halves A and B.")
+    ] = "all",
+    window: Annotated[int, typer.Option("--window", envvar="VOXELBOARD_WINDOW", min=1, help="Seconds of text.")] = 1,
+    save_predictions: Annotated[
+        bool, typer.Option("--save-predictions", envvar="VOXELBOARD_SAVE_PREDICTIONS", help="Keep predictions.")
+    ] = False,
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", envvar="VOXELBOARD_ANALYSIS", help="Folder of the results.", file_okay=False),
+    ] = Path("analysis"),
     device: Device = "auto",
     dtype: Dtype = None,
     batch_size: BatchSize = "auto",
