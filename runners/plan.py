@@ -148,7 +148,7 @@ def make_plan(
     cells = []
     for submission in submissions:
         _check_fits(submission, dataset, task)
-        explained = _explained(submission, task, features, protocol)
+        explained = explained_methods(submission, task, features, protocol)
         revision = resolved_revision(submission)
         folder = revision_folder(revision, submission.weights, submission.seed)
         for subject in chosen:
@@ -222,7 +222,7 @@ def _missing_methods(found: RecordSummary, expected: Expected) -> str | None:
     return f"scored without {', '.join(left)}" if left else None
 
 
-def _explained(
+def explained_methods(
     submission: Submission, task: str, features: Sequence[str], protocol: Protocol
 ) -> tuple[tuple[str, ...], str]:
     """The attribution methods that the record of a submission must have, and the hash of how they are made.

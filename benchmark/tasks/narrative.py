@@ -92,12 +92,16 @@ class Narrative:
         return baseline_submissions(simulated=data.kind == "simulated", static_vectors=data.has_static_vectors)
 
     def prepare(self, submission: Submission, data: NarrativeData, context: RunContext) -> None:
-        """Read the stories with the model and its untrained twins, into the store."""
+        """Read the stories with the model and its untrained twins, and explain them if asked, into the store."""
         sources = open_sources(submission, data, context.settings, context.store, context.device, context.progress)
         if sources.by_subject is None:
             sources.features()
         for twin in sources.twins.values():
             twin()
+        if context.settings.features and not submission.is_baseline:
+            limit = context.settings.limit
+            used = dict.fromkeys(s.story for train, test in data.split.folds for s in (*train[:limit], *test))
+            open_explainer(submission, context)({name: data.stories[name] for name in used})
 
     def measure(
         self, submission: Submission, data: NarrativeData, subjects: Sequence[str], context: RunContext

@@ -102,7 +102,7 @@ class StageJob:
 
 def _in_place(cell: Cell, results: Path, stage: Stage) -> Cell:
     from voxelboard.benchmark.readers.registry import open_dataset
-    from voxelboard.runners.plan import Expected, cell_state
+    from voxelboard.runners.plan import Expected, cell_state, explained_methods
 
     submission, protocol = cell.submission, stage.settings.protocol
     folder = revision_folder(cell.revision, submission.weights, submission.seed)
@@ -115,6 +115,7 @@ def _in_place(cell: Cell, results: Path, stage: Stage) -> Cell:
         cell.task_version,
         stage.settings.dtype,
         stage.settings.limit is not None,
+        *explained_methods(submission, cell.task, stage.settings.features, protocol),
     )
     state, note = cell_state(path, expected)
     return replace(cell, path=path, state=state, note=note)

@@ -8,9 +8,9 @@ import pytest
 from fake_science import scored_cell
 
 from voxelboard.benchmark.errors import UserError
-from voxelboard.benchmark.protocol import LANCZOS, V1
+from voxelboard.benchmark.protocol import LANCZOS, V1, Protocol, hash_json
 from voxelboard.benchmark.readers.base import DatasetFacts
-from voxelboard.benchmark.records import CellError, Record, record_path, statistics_path, write_record
+from voxelboard.benchmark.records import AttributionStamp, CellError, Record, record_path, statistics_path, write_record
 from voxelboard.benchmark.submission import Submission, baseline_submissions, load_submission
 from voxelboard.benchmark.tasks import load_task
 from voxelboard.runners.plan import Plan, make_plan
@@ -192,3 +192,53 @@ def test_the_harness_own_rows_go_by_name(facts: DatasetFacts) -> None:
     brain = replace(facts, name="alice2016", kind="real")
     with pytest.raises(UserError, match="voxelboard/oracle does not exist for alice2016"):
         select_submissions(["voxelboard/oracle"], brain, "narrative", rows_of(brain))
+
+
+def explained(*methods: str, refused: tuple[str, ...] = (), protocol: Protocol = V1) -> AttributionStamp:
+    constants = protocol.constants()["attribution"]
+    reasons = dict.fromkeys(refused, "no attention weights")
+    return AttributionStamp(hash=hash_json(constants), constants=constants, methods=methods, refused=reasons)
+
+
+@pytest.mark.parametrize(
+    ("stamp", "state", "note"),
+    [
+        (None, "stale", "scored without attributions"),
+        (explained("activations", "gradient_norm", refused=("attention",)), "stored", ""),
+        (explained("activations", "gradient_norm"), "stale", "scored without attention"),
+        (
+            explained(
+                "activations",
+                "gradient_norm",
+                "attention",
+                protocol=replace(V1, attribution=replace(V1.attribution, context_words=5)),
+            ),
+            "stale",
+            "attributions of another protocol",
+        ),
+    ],
+)
+def test_a_record_stands_for_a_cell_only_with_the_attributions_that_are_asked_for(
+    tmp_path: Path, facts: DatasetFacts, stamp: AttributionStamp | None, state: str, note: str
+) -> None:
+    causal = load_submission("gpt2")
+    rows = rows_of(facts)[:1]
+
+    def planned(features: tuple[str, ...]) -> Plan:
+        return make_plan([causal, *rows], "narrative", 1, facts, V1, tmp_path / "r", features=features)
+
+    first = planned(())
+    store(first, 6, attribution=stamp)
+    assert {cell.state for cell in planned(()).cells} == {"stored"}
+    again = planned(("gradient_norm", "attention")).cells
+    assert {(cell.state, cell.note) for cell in again if cell.submission == causal} == {(state, note)}
+    assert {cell.state for cell in again if cell.submission != causal} == {"stored"}  # the harness' own rows have none
+
+
+def test_only_causal_models_of_the_narrative_task_are_explained(tmp_path: Path, facts: DatasetFacts) -> None:
+    with pytest.raises(UserError, match="is a model with planted truth: attributions explain"):
+        plan_of(tmp_path, facts, features=("attributions",))
+    causal = load_submission("gpt2")
+    masked = causal.model_copy(update={"model": causal.model.model_copy(update={"loader": "masked"})})
+    with pytest.raises(UserError, match="is read with loader 'masked'"):
+        make_plan([masked], "narrative", 1, facts, V1, tmp_path, features=("attributions",))
