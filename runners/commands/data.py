@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``voxelboard data list|fetch|add|verify|path|card``: data sets on this machine, with licence and checksums."""
+"""``voxelboard data list|fetch|add|verify|ceilings|path|card``: data sets on this machine, with licence and checksums."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -153,6 +153,33 @@ def verify(name: Name, subjects: SomeSubjects = None, stories: SomeStories = Non
     with show_verification(name) as progress:
         verify_files(card, folder, progress, subjects=_names(subjects), stories=_names(stories))
     put(f"{name} {card.version}: {len(files_here(card, folder))} files are as the card says")
+
+
+@data_app.command()
+def ceilings(
+    name: Annotated[
+        str, typer.Argument(help="Name of a data set, or a folder of your own.", autocompletion=complete_dataset)
+    ],
+    subjects: SomeSubjects = None,
+    as_json: Json = False,
+) -> None:
+    """How predictable the responses are at best, as the data set's literature reports it: by subject and region."""
+    from dataclasses import asdict
+
+    from voxelboard.benchmark.readers.base import require_subject
+    from voxelboard.benchmark.readers.registry import open_dataset
+    from voxelboard.benchmark.tasks.literature_ceilings import literature_ceilings
+
+    data = open_dataset(name, "narrative")
+    wanted = tuple(_names(subjects) or data.subjects)
+    for subject in wanted:
+        require_subject(data.name, subject, data.subjects)
+    found = list(literature_ceilings(data, wanted))
+    if as_json:
+        put_json([asdict(row) for row in found])
+        return
+    rows = [(row.subject, row.roi, row.measure, f"{row.value:.3f}", str(row.n)) for row in found]
+    put_table(("subject", "region", "measure", "mean", "n"), rows, right=(3, 4))
 
 
 @data_app.command("path")

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fetching a data set: what is missing, whether it fits and may be used, and then the bytes."""
 
-from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager
+import fcntl
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -104,11 +105,26 @@ def fetch(
     done = replace(plan, missing=(*plan.missing, *spoilt))
     if done.missing:
         check_disk(done.missing, plan.folder)
-        plan.folder.mkdir(parents=True, exist_ok=True)
-        with reporter(done) as report:
+        with _only_one(plan.folder), reporter(done) as report:
             download_all([item.file for item in done.missing], plan.folder, n_at_once, report)
     add_dataset(plan.card.name, plan.folder, verify=False)
     return done
+
+
+@contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """Hold a folder; the kernel lets go of it when the process ends, however it ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / ".fetch.lock"
+    with path.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"another fetch writes to {folder}", "wait for it, or choose another folder with --to"
+            ) from error
+        yield
+        path.unlink(missing_ok=True)
 
 
 def _refuse_offline(

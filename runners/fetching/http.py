@@ -13,12 +13,13 @@ from email.message import Message
 from typing import IO, Any, TypeVar
 from urllib.parse import urlsplit
 
+from voxelboard import __version__
 from voxelboard.benchmark.errors import DataError, MissingPrerequisite
 
 TIMEOUT_S = 60.0  # without a byte
 MAX_TRIES = 6  # in a row without progress: waits 1, 2, 4, 8 and 16 s
 LONGEST_WAIT_S = 60.0
-_AGENT = "voxelboard (https://github.com/voxelboard/voxelboard)"
+_AGENT = f"voxelboard/{__version__}"
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 

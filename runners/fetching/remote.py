@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
-from voxelboard.benchmark.errors import DataError, UserError, unknown_name
+from voxelboard.benchmark.errors import DataError, MissingPrerequisite, UserError, unknown_name
 from voxelboard.benchmark.readers.card_files import wanted_files
 from voxelboard.benchmark.readers.card_sources import FilePattern, inside_the_folder
 from voxelboard.benchmark.readers.cards import Card, StorySplit, WindowSplit
@@ -186,10 +186,22 @@ def _headers(card: Card) -> tuple[tuple[str, str], ...]:
 
 
 def _list_hub(card: Card) -> Iterator[tuple[str, int | None, tuple[str, str] | None]]:
+    """(path, bytes, hash) of all files of a repository: large ones have a hash."""
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     repository, _, revision = (card.source.location or "").partition("@")
-    for item in HfApi().list_repo_tree(repository, recursive=True, repo_type="dataset", revision=revision):
+    try:
+        items = list(HfApi().list_repo_tree(repository, recursive=True, repo_type="dataset", revision=revision))
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+        raise MissingPrerequisite(
+            f"{card.name}: the hub does not list {repository}: {error}", "hf auth login, if it is gated"
+        ) from error
+    except Exception as error:
+        if type(error).__module__.startswith("httpx"):  # the HTTP library behind the client is the client's own choice
+            raise MissingPrerequisite(f"{card.name}: the hub cannot be reached: {error}") from error
+        raise
+    for item in items:
         if hasattr(item, "size"):
             lfs = getattr(item, "lfs", None)
             yield _checked(card, item.path), item.size, ("sha256", lfs.sha256) if lfs else None

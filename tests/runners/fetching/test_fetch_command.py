@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``voxelboard data fetch`` as a user runs it, against a bucket on this machine."""
 
+import fcntl
 import json
 
 import pytest
@@ -123,3 +124,14 @@ def test_data_under_an_access_agreement_are_not_fetched_but_explained(capsys):
     said = " ".join(capsys.readouterr().err.split())
     assert "Data Access Agreement at naturalscenesdataset.org" in said
     assert "voxelboard data add nsd --from FOLDER" in said
+
+
+def test_two_fetches_do_not_write_to_one_folder(server, card, tmp_path, capsys):
+    folder = tmp_path / "d"
+    folder.mkdir()
+    with (folder / ".fetch.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert run_cli(["data", "fetch", "alice2016", "--to", str(folder)]) == 2
+    assert f"another fetch writes to {folder}" in capsys.readouterr().err
+    assert run_cli(["data", "fetch", "alice2016", "--to", str(folder)]) == 0
+    assert not (folder / ".fetch.lock").exists()

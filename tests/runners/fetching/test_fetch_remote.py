@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 from data_server import Fault
 from fetch_cards import CONTENTS, make_card
+from huggingface_hub.errors import HfHubHTTPError
 
 from voxelboard.benchmark.errors import DataError, MissingPrerequisite, UserError
 from voxelboard.benchmark.readers.card_sources import CardFile, FilePattern, Source
@@ -200,3 +201,14 @@ def test_missing_network_is_one_message(monkeypatch, waits):
     monkeypatch.setenv("VOXELBOARD_S3_ENDPOINT", "http://127.0.0.1:1")
     with pytest.raises(MissingPrerequisite, match="cannot reach"):
         remote_files(make_card(listed=False, patterns=("words/*.csv",)))
+
+
+def test_what_the_hub_says_is_one_message(server, monkeypatch):
+    card = make_card(listed=False, patterns=("resp/*.npy",), source=Source(kind="hf", location=f"lab/set@{COMMIT}"))
+
+    def refuse(self, repository, **options):
+        raise HfHubHTTPError("401 Unauthorized", response=SimpleNamespace(headers={}, request=None, status_code=401))
+
+    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_tree", refuse)
+    with pytest.raises(MissingPrerequisite, match=r"the hub does not list lab/set: 401.*\n.*hf auth login"):
+        remote_files(card)
