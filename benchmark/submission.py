@@ -150,7 +150,7 @@ def _from_checkpoint(folder: Path) -> Submission:
         schema_version=1,
         name=f"local/{safe}",
         model=ModelEntry(source="local", path=str(folder), loader=loader, dtype="float32"),
-        tasks=("narrative", "ablation"),
+        tasks=("narrative", "captions", "ablation"),
         metadata=Metadata(display_name=folder.name[:80]),
         submitter=Submitter(name="local run", relation="third-party"),
         visibility="private",
