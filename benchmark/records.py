@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from voxelboard.benchmark.atomic import replace_file
 from voxelboard.benchmark.errors import DataError, StorageError, UserError
+from voxelboard.benchmark.private_paths import without_machine_paths
 from voxelboard.benchmark.protocol import Protocol, TaskName, hash_json
 from voxelboard.benchmark.unfolding import check_npz
 
@@ -326,6 +327,7 @@ def write_record(path: Path, record: Record, arrays: Arrays | None = None) -> Re
     StorageError
         when the folder cannot be written (full disk, no permission).
     """
+    record = without_private_paths(record)
     try:
         if arrays is not None:
             packed = _pack(arrays)
@@ -338,6 +340,23 @@ def write_record(path: Path, record: Record, arrays: Arrays | None = None) -> Re
             "free some space or choose another folder with --output, then run the same command: it resumes",
         ) from error
     return record
+
+
+def without_private_paths(record: Record) -> Record:
+    """The record with absolute paths cut to their last name in the command line, the error and the alarms."""
+    changes: dict[str, Any] = {}
+    if record.environment is not None:
+        command = without_machine_paths(record.environment.command)
+        if command != record.environment.command:
+            changes["environment"] = record.environment.model_copy(update={"command": command})
+    if record.error is not None:
+        message = without_machine_paths(record.error.message)
+        if message != record.error.message:
+            changes["error"] = record.error.model_copy(update={"message": message})
+    alarms = tuple(without_machine_paths(alarm) for alarm in record.checks.alarms)
+    if alarms != record.checks.alarms:
+        changes["checks"] = record.checks.model_copy(update={"alarms": alarms})
+    return record.model_copy(update=changes) if changes else record
 
 
 def to_json(record: Record) -> str:

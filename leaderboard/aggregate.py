@@ -24,7 +24,7 @@ from voxelboard.benchmark.statistics.intervals import (
 )
 from voxelboard.benchmark.statistics.ranking import Ranking, rank_influence
 from voxelboard.leaderboard.board import Board, Column, Entry, LostCell, Rank, Row, Ruler, Table
-from voxelboard.leaderboard.cells import StoredCell, read_cell
+from voxelboard.leaderboard.cells import StoredCell, baseline_voxels, read_cell
 from voxelboard.leaderboard.gating import (
     ColumnGate,
     Located,
@@ -42,6 +42,8 @@ from voxelboard.leaderboard.rows import (
     ruler_kind,
     twin_table,
 )
+
+TASKS = ("narrative", "drama", "captions", "ablation")
 
 
 def aggregate(results: Path | str) -> tuple[Board, ...]:
@@ -65,13 +67,22 @@ def aggregate_records(records: Sequence[Located]) -> tuple[Board, ...]:
     boards = []
     for kind in ("real", "simulated"):
         mine = [
-            _with_not_run(table, tables.values()) for column, table in sorted(tables.items()) if column.kind == kind
+            _with_not_run(table, tables.values())
+            for column, table in sorted(tables.items(), key=board_order)
+            if column.kind == kind
         ]
         if mine:
             boards.append(Board(kind, tuple(mine), tuple(lost)))
     if not boards and lost:
         boards.append(Board("real", (), tuple(lost)))
     return tuple(boards)
+
+
+def board_order(item: tuple[Column, Table]) -> tuple[int, Column]:
+    """Tables in the order of the protocol's tasks."""
+    column = item[0]
+    place = TASKS.index(column.task) if column.task in TASKS else len(TASKS)
+    return (place, column)
 
 
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
@@ -156,12 +167,15 @@ class _ReadColumn:
     candidates: list[Candidate]
     gate: ColumnGate
     whole: list[StoredCell]
+    baseline: str
 
 
 def _read_column(column: Column, entries: Mapping[Entry, Sequence[Located]]) -> _ReadColumn:
     by_entry = {entry: _by_subject(located) for entry, located in sorted(entries.items(), key=lambda item: item[0])}
     wanted = [item for records in by_entry.values() for item in records.values() if is_scored(item[1])]
-    read = {path: read_cell(path, record) for path, record in wanted}
+    baseline = _best_baseline([record for _, record in wanted])
+    voxels = {r.subject: baseline_voxels(p, r) for p, r in wanted if r.model.submission == baseline and not r.partial}
+    read = {path: read_cell(path, record, voxels.get(record.subject)) for path, record in wanted}
     whole = [cell for cell in read.values() if not cell.record.partial]
     check_comparable(column, whole)
     gate = column_gate([read[path] for path, _ in reference_records(wanted)])
@@ -170,7 +184,18 @@ def _read_column(column: Column, entries: Mapping[Entry, Sequence[Located]]) -> 
         judged = {subject: gate.score(read[path]) for subject, (path, _) in records.items() if path in read}
         cells = {subject: cell for subject, cell in judged.items() if cell is not None}
         candidates.append(Candidate(entry, next(iter(records.values()))[1].model, records, cells))
-    return _ReadColumn(candidates, gate, whole)
+    return _ReadColumn(candidates, gate, whole, baseline)
+
+
+def _best_baseline(records: Sequence[Record]) -> str:
+    """The submission of the baseline with the highest mean headline, rows that mark a ceiling apart; nothing without one."""
+    scores: dict[str, list[float]] = defaultdict(list)
+    for record in records:
+        estimate = record.scores["unique"].estimate
+        name = record.model.submission
+        if record.model.row == "baseline" and ruler_kind(name) != "ceiling" and estimate is not None:
+            scores[name].append(estimate)
+    return max(sorted(scores), key=lambda name: float(np.mean(scores[name])), default="")
 
 
 def _by_subject(located: Sequence[Located]) -> dict[str, Located]:
@@ -220,6 +245,7 @@ def _build_table(column: Column, entries: Mapping[Entry, Sequence[Located]]) -> 
         n_segments=len(np.unique(first.headline.block_segment)) if first else 0,
         smallest_resolvable=ranking.smallest_resolvable if ranking else None,
         smallest_resolvable_ranked=ranking.smallest_resolvable_ranked if ranking else None,
+        baseline=read.baseline,
         scored=scored,
     )
 

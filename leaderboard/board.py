@@ -205,6 +205,8 @@ class Row:
     histogram: Histogram | None
     against_ceiling: Density | None = field(compare=False, repr=False)
     """Voxels by ceiling (x) and r beyond confounds (y)."""
+    against_baseline: Density | None = field(compare=False, repr=False)
+    """Voxels by r of the table's ``baseline`` (x) and of the model (y), both beyond confounds."""
     maps: Mapping[str, SurfaceMap] = field(compare=False, repr=False)
     """Mean over subjects on a shared surface, where the data set has one."""
     exposure: str
@@ -248,6 +250,8 @@ class Table:
     n_segments: int
     smallest_resolvable: float | None
     smallest_resolvable_ranked: float | None
+    baseline: str
+    """The baseline that voxels are drawn against, or nothing."""
     scored: bool
     """False for replication protocols: shown, never ranked."""
 

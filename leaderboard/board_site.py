@@ -15,6 +15,7 @@ from voxelboard.leaderboard.export import board_csv, board_json, board_parquet
 from voxelboard.leaderboard.feed import atom_feed, entry_badge, sitemap
 from voxelboard.leaderboard.overall import Overview, overviews
 from voxelboard.leaderboard.pages.compare import compare_context
+from voxelboard.leaderboard.pages.facts import display_name
 from voxelboard.leaderboard.pages.index import index_context, table_script
 from voxelboard.leaderboard.pages.model import RecordLink, model_context, relative_address
 from voxelboard.leaderboard.pages.protocol import protocol_context
@@ -24,11 +25,14 @@ from voxelboard.leaderboard.pages.submit import submit_context
 from voxelboard.leaderboard.pages.task import task_context
 from voxelboard.leaderboard.queue_state import QueueSnapshot
 from voxelboard.leaderboard.releases import Release
-from voxelboard.leaderboard.shipped import overview_data, table_data
+from voxelboard.leaderboard.shipped import model_maps, overview_data, table_data
+from voxelboard.leaderboard.surface import flat_map
 from voxelboard.leaderboard.templating import SiteWriter, script, script_json, script_name, write_text
-from voxelboard.leaderboard.text import short_hash
+from voxelboard.leaderboard.text import plain, short_hash
 from voxelboard.leaderboard.visibility import published
 
+SURFACE = "data/fsaverage5.js"
+MAP_INDEX = "data/maps.js"
 K = TypeVar("K")
 # A file name may have 255 bytes; leave room for the revision and the ending.
 _MAX_NAME = 80
@@ -72,6 +76,7 @@ class BoardSite:
         writer, page = self.writer, {"page_class": "page"}
         writer.page("index.html", "index.html.j2", **index_context(self.board, self.overviews, self.pages, self.tables))
         self._tables()
+        self._surface()
         self._models()
         writer.page("compare.html", "compare.html.j2", **page, **compare_context(self.board, self.pages, self.tables))
         writer.page("protocol.html", "protocol.html.j2", **page, **protocol_context(self.board))
@@ -112,14 +117,33 @@ class BoardSite:
             context = task_context(table, self.pages, None if data is None else address)
             self.writer.page(name, "task.html.j2", **context)
 
+    def _surface(self) -> None:
+        """The flat map that all maps share, and which models have one."""
+        found = [
+            {
+                "name": display_name(row.model, row.entry),
+                "column": plain(table.column.label),
+                "maps": maps_name(self.pages[row.entry]),
+            }
+            for table in self.board.tables
+            for row in table.rows
+            if row.maps
+        ]
+        flat = flat_map() if found else None
+        if flat is not None:
+            self.writer.data(SURFACE, SURFACE, script_json(flat.shipped()))
+            self.writer.data(MAP_INDEX, MAP_INDEX, script_json(found))
+
     def _models(self) -> None:
         for entry, rows in rows_by_entry(self.board).items():
             address = self.pages[entry]
             page = self.writer.folder / address
             context = model_context(rows, _record_copier(self.writer.folder, page, self.source))
-            badge = badge_name(address)
+            badge, maps = badge_name(address), maps_name(address)
             self.writer.text(badge, entry_badge(rows))
-            self.writer.page(address, "model.html.j2", page_class="page", badge=badge, **context)
+            if any(row.maps for _, row in rows) and flat_map() is not None:
+                self.writer.data(maps, maps, script_json(model_maps(rows)))
+            self.writer.page(address, "model.html.j2", page_class="page", badge=badge, maps=maps, **context)
 
 
 def page_names(board: Board) -> dict[Entry, str]:
@@ -146,6 +170,11 @@ def table_names(board: Board) -> list[str]:
 def badge_name(page: str) -> str:
     """Address of the badge of an entry from the address of its page."""
     return page.replace("models/", "badges/", 1).removesuffix(".html") + ".svg"
+
+
+def maps_name(page: str) -> str:
+    """Address of the maps of an entry from the address of its page."""
+    return page.replace("models/", "data/maps/", 1).removesuffix(".html") + ".js"
 
 
 def rows_by_entry(board: Board) -> dict[Entry, list[tuple[Table, Row]]]:

@@ -45,6 +45,7 @@ class StoredCell:
     voxels : row -> (n_bins,) voxels by correlation.
     ceilings : sum and number of the voxel ceilings that are above 0.
     against_ceiling : voxels by ceiling and r beyond confounds; None without ceilings.
+    against_baseline : voxels by the best baseline's r and the model's, both beyond confounds.
     maps : by name, on a shared surface; empty without one.
     null : (n_draws, n_rois) numerators of the headline under permuted blocks, or None. The draws are the same for all cells
         of a data set.
@@ -59,6 +60,7 @@ class StoredCell:
     voxels: Mapping[str, NDArray[np.int64]]
     ceilings: tuple[float, int]
     against_ceiling: Density | None
+    against_baseline: Density | None
     maps: Mapping[str, SurfaceMap]
     null: FloatArray | None = None
 
@@ -78,7 +80,7 @@ class Cell:
     block_segment : (n_blocks,) test segment of each inference block.
     influence : row -> (n_blocks, n_rois) influence values of that row's score; the mean over both axes is the score.
     sums : totals of the headline row, of all ROIs.
-    voxels, ceilings, against_ceiling, maps : as in :class:`StoredCell`.
+    voxels, ceilings, against_ceiling, against_baseline, maps : as in :class:`StoredCell`.
     null : (n_draws,) headline under permuted blocks, or None.
     """
 
@@ -92,6 +94,7 @@ class Cell:
     voxels: Mapping[str, NDArray[np.int64]]
     ceilings: tuple[float, int]
     against_ceiling: Density | None
+    against_baseline: Density | None
     maps: Mapping[str, SurfaceMap]
     null: FloatArray | None = None
 
@@ -123,8 +126,17 @@ def score_policy(record: Record, path: Path) -> ScorePolicy:
     return ScorePolicy(**values)
 
 
-def read_cell(path: Path, record: Record) -> StoredCell:
+def baseline_voxels(path: Path, record: Record) -> NDArray[Any] | None:
+    """(n_voxels,) r beyond confounds of a baseline's cell, or None where it holds none."""
+    return read_statistics(path, record).get("voxel_r__unique")
+
+
+def read_cell(path: Path, record: Record, baseline: NDArray[Any] | None = None) -> StoredCell:
     """Read the statistics beside a record that has status success and a headline.
+
+    Parameters
+    ----------
+    baseline : r of the same voxels under the best baseline, to count the model's against.
 
     Raises
     ------
@@ -152,7 +164,8 @@ def read_cell(path: Path, record: Record) -> StoredCell:
             if f"voxel_r__{row}" in arrays
         },
         ceilings=(float(above.sum()), len(above)),
-        against_ceiling=_against_ceiling(arrays),
+        against_ceiling=_against(arrays.get("voxel_ceiling"), arrays),
+        against_baseline=_against(baseline, arrays),
         maps=surface_maps(path, arrays, record.model.n_layers),
         null=_null(path, arrays, len(names)),
     )
@@ -201,15 +214,15 @@ def score_cell(cell: StoredCell, scored: BoolArray, pooled: BoolArray, power: Fl
         voxels=cell.voxels,
         ceilings=cell.ceilings,
         against_ceiling=cell.against_ceiling,
+        against_baseline=cell.against_baseline,
         maps=cell.maps,
         null=_null_scores(cell.null, tables["unique"], scored),
     )
 
 
-def _against_ceiling(arrays: Mapping[str, NDArray[Any]]) -> Density | None:
-    if "voxel_ceiling" not in arrays or "voxel_r__unique" not in arrays:
-        return None
-    return density(arrays["voxel_ceiling"], arrays["voxel_r__unique"])
+def _against(x: NDArray[Any] | None, arrays: Mapping[str, NDArray[Any]]) -> Density | None:
+    y = arrays.get("voxel_r__unique")
+    return density(x, y) if x is not None and y is not None and x.shape == y.shape else None
 
 
 def _null(path: Path, arrays: Mapping[str, NDArray[Any]], n_rois: int) -> FloatArray | None:

@@ -6,7 +6,7 @@ Float32 in base64. Ranks that the browser computes from them equal those of :mod
 """
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from voxelboard.leaderboard.board import Entry, Row, Table
 from voxelboard.leaderboard.overall import Overview, influence_of, is_whole
 from voxelboard.leaderboard.pages.facts import display_name
+from voxelboard.leaderboard.surface import shipped_map
 from voxelboard.leaderboard.text import plain
 
 # Values of all regions, subjects and models of a table that a browser can be asked to load: 4 bytes each.
@@ -77,6 +78,15 @@ def table_data(table: Table, pages: Mapping[Entry, str]) -> dict[str, Any] | Non
             for row in rows
         ],
     }
+
+
+def model_maps(rows: Sequence[tuple[Table, Row]]) -> list[dict[str, Any]]:
+    """The maps of an entry by column, in the order of its page."""
+    return [
+        {"column": plain(table.column.label), "maps": {name: shipped_map(one) for name, one in row.maps.items()}}
+        for table, row in rows
+        if row.maps
+    ]
 
 
 def pack(values: Any) -> str:

@@ -4,7 +4,7 @@
 from collections.abc import Iterable
 from datetime import date
 
-from voxelboard.benchmark.records import Record
+from voxelboard.benchmark.records import Record, without_private_paths
 from voxelboard.leaderboard.gating import Located
 
 _EMBARGO = "embargo:"
@@ -31,7 +31,8 @@ def public_records(records: Iterable[Located], today: date | None) -> list[Locat
 
 
 def published(record: Record) -> Record:
-    """The record as a board ships it: without the command line, which may name folders or hold secrets."""
+    """The record as a board ships it: without the command line and folders of a machine, whatever an older writer left in."""
+    record = without_private_paths(record)
     if record.environment is None or not record.environment.command:
         return record
     return record.model_copy(update={"environment": record.environment.model_copy(update={"command": ""})})

@@ -19,6 +19,7 @@ SURFACES = ("fsaverage5",)
 # r of -0.5 to 1 in steps of 0.02: what lies outside is counted in the outermost bin
 GRID_LOW, GRID_STEP, GRID_BINS = -0.5, 0.02, 75
 _LEVEL = "voxel_level__"
+_MAX_LABELS = 250
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +47,10 @@ class SurfaceMap:
 
     Attributes
     ----------
-    name : what is mapped: ``unique`` or ``raw`` (r), ``layer`` (chosen layer over the last), ``level`` (index of the winner).
+    name : what is mapped: ``unique`` or ``raw`` (r), ``layer`` (chosen layer over the last), ``level`` (index of the winner),
+        ``region`` (index of the region).
     values : (N_VERTICES,) float32.
-    labels : names of the indices of ``level``, else empty.
+    labels : names of the indices of ``level`` and ``region``, else empty.
     """
 
     name: str
@@ -97,6 +99,13 @@ def surface_maps(path: Path, arrays: Mapping[str, NDArray[Any]], n_layers: int) 
     for row in ("unique", "raw"):
         if f"voxel_r__{row}" in arrays:
             maps[row] = SurfaceMap(row, _on_surface(vertices, arrays[f"voxel_r__{row}"]))
+    if "voxel_roi" in arrays:
+        names = sorted({str(name) for name in arrays["voxel_roi"]})
+        if len(names) <= _MAX_LABELS:
+            labels = np.searchsorted(np.array(names), np.asarray(arrays["voxel_roi"]).astype(str))
+            region = np.full(N_VERTICES, np.nan, dtype=np.float32)
+            region[vertices] = labels
+            maps["region"] = SurfaceMap("region", region, tuple(names))
     if "voxel_layer" in arrays:
         share = np.asarray(arrays["voxel_layer"], dtype=np.float32) / max(n_layers - 1, 1)
         maps["layer"] = SurfaceMap("layer", _on_surface(vertices, share))
@@ -113,7 +122,7 @@ def mean_maps(listed: Sequence[Mapping[str, SurfaceMap]]) -> dict[str, SurfaceMa
     for name in dict.fromkeys(key for maps in listed for key in maps):
         parts = [maps[name] for maps in listed if name in maps]
         stacked = np.stack([part.values for part in parts])
-        if name == "level":
+        if name in ("level", "region"):
             if len({part.labels for part in parts}) > 1:
                 continue  # subjects with other levels cannot be counted together
             found[name] = SurfaceMap(name, _most_frequent(stacked, len(parts[0].labels)), parts[0].labels)

@@ -27,6 +27,7 @@ from voxelboard.runners.commands.queue import queue_app
 from voxelboard.runners.commands.render import render
 from voxelboard.runners.commands.run import run
 from voxelboard.runners.commands.selftest import selftest
+from voxelboard.runners.commands.serve import serve
 from voxelboard.runners.commands.status import status
 from voxelboard.runners.commands.study import study_app
 from voxelboard.runners.console import say, say_error
@@ -60,6 +61,7 @@ app.command()(check)
 app.add_typer(list_app, name="list")
 app.command()(status)
 app.command()(render)
+app.command()(serve)
 app.command()(explain)
 app.command()(compare)
 app.command()(analyse)

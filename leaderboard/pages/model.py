@@ -29,6 +29,7 @@ from voxelboard.leaderboard.charts.intervals import BAR_WIDTH
 from voxelboard.leaderboard.charts.layers import profile_limits
 from voxelboard.leaderboard.pages.attributions import attribution_section
 from voxelboard.leaderboard.pages.facts import display_name
+from voxelboard.leaderboard.pages.figures import figures
 from voxelboard.leaderboard.pages.table import (
     name_subjects,
     protocol_lines,
@@ -132,6 +133,7 @@ def _column(table: Table, row: Row, link: RecordLink, index: int) -> dict[str, A
         "panels": _panels(row),
         **_histogram(row),
         "attributions": attribution_section(row),
+        **figures(table, row),
         "pooled": table.gate.pooled,
         "formula": _formula(table),
         "sums": shown_sums[:_MAX_SUMS],

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from voxelboard.runners.console import put, say
+from voxelboard.benchmark.errors import UserError
+from voxelboard.runners.console import put, say, say_error
 from voxelboard.runners.options import DEFAULT_BOARD, DEFAULT_OUTPUT, Board, OpenBoard, Output
 
 Private = Annotated[
@@ -37,6 +38,9 @@ SiteUrl = Annotated[
         show_default=False,
     ),
 ]
+Watch = Annotated[
+    bool, typer.Option("--watch", envvar="VOXELBOARD_WATCH", help="Draw again whenever records change, until Ctrl-C.")
+]
 
 
 def render(
@@ -46,12 +50,35 @@ def render(
     private: Private = False,
     release: Release = None,
     url: SiteUrl = None,
+    watch: Watch = False,
 ) -> None:
     """Draw the board from stored records. Prints the path of its first page."""
     index = draw(output, board, include_private=private, release=release, site_url=url)
     put(str(index))
     if open_board:
         show(index)
+    if watch:
+        _watch(output, board, include_private=private, site_url=url)
+
+
+def _watch(results: Path, board: Path, *, include_private: bool, site_url: str | None) -> None:
+    from voxelboard.runners.serving import watch
+
+    say("drawn again when records change; Ctrl-C stops")
+    try:
+        watch(results, lambda: redraw(results, board, include_private=include_private, site_url=site_url))
+    except KeyboardInterrupt:
+        say("stopped")
+
+
+def redraw(results: Path, board: Path, *, include_private: bool, site_url: str | None = None) -> None:
+    """Draw the board again; what is wrong with the records is said, and the board that stands is kept."""
+    try:
+        draw(results, board, include_private=include_private, site_url=site_url)
+    except UserError as error:
+        say_error(error)
+        return
+    say(f"drawn again: {board / 'index.html'}")
 
 
 def draw(

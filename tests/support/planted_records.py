@@ -16,6 +16,7 @@ from voxelboard.benchmark.records import (
     Environment,
     ErrorClass,
     Estimate,
+    Facet,
     LayerProfile,
     ModelStamp,
     ProtocolStamp,
@@ -54,6 +55,8 @@ class Plant:
     n_blocks: int = N_BLOCKS
     responses: str = "responses"
     surface: bool = False
+    places: NDArray[np.float64] | None = None
+    """(20484,) where a vertex lies, 0 to 1, for maps that look smooth; default by its number."""
     protocol: dict[str, Any] = field(default_factory=dict)
 
     def model(self, name: str, **changes: Any) -> ModelStamp:
@@ -159,6 +162,7 @@ class Plant:
                 "by_roi": {roi: {"unique": _of_roi(stats["unique"], i)} for i, roi in enumerate(ROIS)},
                 "layers": {} if model.row == "baseline" else _layers(stats["unique"], self.n_layers),
                 "checks": Checks(oasm=0.0, noise_brain=0.004, residual_sd_ratio=1.01, alpha_edge_share=0.01),
+                "facets": _facets(self.task, stats["unique"], unique),
                 "environment": _environment(model, subject),
                 "statistics_sha256": "pending",
                 **extra,
@@ -187,7 +191,7 @@ class Plant:
     ) -> dict[str, NDArray[Any]]:
         rng = np.random.default_rng([seed, 7])
         ceiling = rng.uniform(0.2, 0.6, N_VOXELS).astype(np.float32)
-        more = _surface(rng, unique, self.n_layers) if self.surface else {}
+        more = _surface(rng, unique, self.n_layers, self.places) if self.surface else {}
         raw, beyond = (ceiling * value + rng.normal(0, 0.03, N_VOXELS) for value in (unique + 0.11, unique))
         return {
             "rois": np.array(ALL_ROIS),
@@ -207,11 +211,14 @@ N_VERTICES = 20_484
 LEVELS = ("object", "speech", "story")
 
 
-def _surface(rng: np.random.Generator, unique: float, n_layers: int) -> dict[str, NDArray[Any]]:
-    """Voxels on three quarters of the surface: smooth scores, layers that rise along it, three levels in stripes."""
-    vertices = np.sort(rng.choice(N_VERTICES, 3 * N_VERTICES // 4, replace=False))
-    place = vertices / N_VERTICES
-    wave = 0.5 + 0.5 * np.sin(40 * place)
+def _surface(
+    rng: np.random.Generator, unique: float, n_layers: int, places: NDArray[np.float64] | None
+) -> dict[str, NDArray[Any]]:
+    """Voxels on most of the surface: smooth scores, layers that rise along it, three levels in stripes."""
+    everywhere = np.arange(N_VERTICES) / N_VERTICES if places is None else places
+    vertices = np.flatnonzero(everywhere > 0.25)
+    place = everywhere[vertices]
+    wave = 0.5 + 0.5 * np.sin(14 * place)
     beyond = (unique * (0.4 + wave) + rng.normal(0, 0.02, len(vertices))).astype(np.float32)
     levels = {
         f"voxel_level__{name}": (0.1 * (np.floor(9 * place) % 3 == index) + rng.normal(0, 0.01, len(vertices)))
@@ -220,7 +227,9 @@ def _surface(rng: np.random.Generator, unique: float, n_layers: int) -> dict[str
     return {
         "surface": np.array("fsaverage5"),
         "voxel_vertex": vertices.astype(np.int32),
-        "voxel_roi": np.array(ALL_ROIS)[np.arange(len(vertices)) % len(ALL_ROIS)],
+        "voxel_roi": np.array(ALL_ROIS)[
+            np.clip(((place - 0.25) / 0.75 * len(ALL_ROIS)).astype(int), 0, len(ALL_ROIS) - 1)
+        ],
         "voxel_ceiling": rng.uniform(0.2, 0.6, len(vertices)).astype(np.float32),
         "voxel_r__raw": beyond + np.float32(0.08),
         "voxel_r__unique": beyond,
@@ -285,6 +294,30 @@ def _scores(stats: dict[str, BlockStatistics], unique: float, twin: float | None
     return scores if twin is None else {**scores, "twin_unique": macro("twin0_unique")}
 
 
+FACETS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
+    "drama": (("level", LEVELS),),
+    "captions": (
+        ("analysis", ("encoding", "similarity", "retrieval")),
+        ("control", ("length matched", "objects only")),
+    ),
+    "ablation": (("condition", ("intact", "shuffled words", "no function words", "paraphrase")),),
+}
+
+
+def _facets(task: str, stats: BlockStatistics, unique: float) -> tuple[Facet, ...]:
+    """Parts that fall off one after the other, in all regions together and in each."""
+    found = []
+    for axis, values in FACETS.get(task, ()):
+        for place, value in enumerate(values):
+            share = 1 - place / (len(values) + 1)
+            for index, roi in enumerate((None, *ROIS)):
+                whole = _estimate(macro_influence(stats, np.arange(len(ALL_ROIS)) < len(ROIS)))
+                one = whole if roi is None else _of_roi(stats, index - 1)
+                scaled = {n: share * getattr(one, n) for n in ("estimate", "low", "high", "standard_error")}
+                found.append(Facet(axis=axis, value=value, roi=roi, scores={"unique": one.model_copy(update=scaled)}))
+    return tuple(found)
+
+
 def _layers(stats: BlockStatistics, n_layers: int) -> dict[str, LayerProfile]:
     profiles = {}
     for index, roi in enumerate(ROIS):
@@ -340,7 +373,7 @@ HOSTILE = (
 )
 
 
-def plant_showcase(results: Path) -> None:
+def plant_showcase(results: Path, places: NDArray[np.float64] | None = None) -> None:
     """All four tasks: families and checkpoints, clones, exposure, failures of several kinds, partial, withdrawn, embargoed.
 
     Every name is made up; the data are marked as simulated.
@@ -391,7 +424,7 @@ def _plant_steps(plant: Plant) -> None:
     for step, score in ((1000, 0.02), (4000, 0.055), (16_000, 0.09), (64_000, 0.12), (143_000, 0.127)):
         changes = {
             "display_name": f"Pebble 160M, step {step}",
-            "revision": f"{step:040x}",
+            "revision": f"{step:x}".ljust(40, "0"),
             "n_parameters": 162_000_000,
             "metadata": {"family": "Pebble", "training_step": step, "openness": "full"},
         }
