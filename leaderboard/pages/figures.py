@@ -110,7 +110,10 @@ def _most_frequent(chosen: Sequence[int]) -> int | None:
 def _facet_maps(row: Row) -> list[dict[str, Any]]:
     """One heat map per axis and kind of score."""
     found = []
+    attributed = any(record.attribution is not None for _, record in row.cells)  # those have a section of their own
     for axis in dict.fromkeys(facet.axis for facet in row.facets):
+        if attributed and axis.startswith("method"):
+            continue
         mine = [facet for facet in row.facets if facet.axis == axis]
         title, about = _AXES.get(axis, (plain(axis, 40).capitalize(), ""))
         names = list(dict.fromkeys(name for facet in mine for name in facet.scores))
