@@ -112,7 +112,7 @@ def _facet_maps(row: Row) -> list[dict[str, Any]]:
     found = []
     attributed = any(record.attribution is not None for _, record in row.cells)  # those have a section of their own
     for axis in dict.fromkeys(facet.axis for facet in row.facets):
-        if attributed and axis.startswith("method"):
+        if attributed and (axis in ("method", "hierarchy") or axis.endswith(" layer")):
             continue
         mine = [facet for facet in row.facets if facet.axis == axis]
         title, about = _AXES.get(axis, (plain(axis, 40).capitalize(), ""))

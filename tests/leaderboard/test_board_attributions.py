@@ -62,7 +62,7 @@ def test_the_page_of_an_explained_model_shows_methods_layers_and_hierarchy(plant
     text = page.read_text()
     assert "Explanations as features" in text
     assert 'class="h9" title="[0.' in text  # the darkest cell is the planted best one
-    darkest = text.split('class="h9"')[1][:80]
+    darkest = text.split("Explanations as features")[1].split('class="h9"')[1][:80]
     assert "0.310" in darkest
     assert "conductance: preferred layer of each region, Spearman with the order 0.90" in text
     assert "preferred layers predict more than the mean layer by 0.030" in text
