@@ -37,7 +37,7 @@ from voxelboard.benchmark.tasks.preparation import NOISE_BRAIN, Cohort, cohorts
 from voxelboard.benchmark.tasks.scoring import HeldOutResponses, roi_statistics, voxel_statistics
 
 # Rows about which "which level" is no question.
-_NOT_BY_LEVEL = ("constant", "context-noise", "confounds", "cross-subject")
+_NOT_BY_LEVEL = ("constant", "context-noise", "confounds", "spectral", "cross-subject")
 
 
 class Drama:
@@ -50,8 +50,9 @@ class Drama:
     def mandatory_rows(self, data: DatasetFacts) -> list[Submission]:
         """Constant vector, context noise, random and static word vectors, confounds, the other viewers, the oracle."""
         rows = baseline_submissions(simulated=data.kind == "simulated", static_vectors=data.has_static_vectors)
-        alone = data.kind != "simulated"  # voxels of real viewers have no counterpart in another viewer
-        return [row for row in rows if not (alone and row.model.id == "cross-subject")]
+        # voxels of real viewers have no counterpart in another viewer, and their films come without sound and picture
+        absent = () if data.kind == "simulated" else ("cross-subject", "spectral")
+        return [row for row in rows if row.model.id not in absent]
 
     def measure(
         self, submission: Submission, data: DramaData, subjects: Sequence[str], context: RunContext

@@ -19,6 +19,7 @@ from voxelboard.benchmark.protocol import hash_json
 from voxelboard.benchmark.readers.drama_base import DramaData
 from voxelboard.benchmark.revision import resolved_revision
 from voxelboard.benchmark.sources import build_model
+from voxelboard.benchmark.stimuli.annotations import Run
 from voxelboard.benchmark.stimuli.simulated import ar1
 from voxelboard.benchmark.submission import Submission, model_spec
 from voxelboard.benchmark.tasks.base import RunContext
@@ -91,6 +92,8 @@ def _built_in(model_id: str, data: DramaData) -> DramaSources | None:
         return _without_texts(
             model_id, {"form": {run: table[None].astype(np.float32) for run, table in tables.items()}}
         )
+    if name == "spectral":
+        return _without_texts(model_id, {"low": {run: _low_level(shown) for run, shown in data.runs.items()}})
     if name == "context-noise":
         return _without_texts(model_id, {level: _noise(level, data) for level in data.levels})
     if name == "oracle":
@@ -117,6 +120,14 @@ def _without_texts(model_id: str, features: LevelFeatures) -> DramaSources:
     identity = ModelIdentity("baseline", model_id, revision, revision, "", "float32", 0, None)
     first = next(iter(next(iter(features.values())).values()))
     return DramaSources(identity, len(first), first.shape[2], lambda: features)
+
+
+def _low_level(run: Run) -> NDArray[np.float32]:
+    """(1, n_trs, n_columns) sound and picture."""
+    tables = [table for table in (run.acoustics, run.visuals) if table is not None]
+    if not tables:
+        raise UserError(f"run {run.name!r} comes without sound and picture", "leave the spectral row out")
+    return np.concatenate(tables, axis=1)[None].astype(np.float32)
 
 
 def _noise(level: str, data: DramaData) -> dict[str, NDArray[np.float32]]:

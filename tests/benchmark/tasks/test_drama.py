@@ -13,6 +13,7 @@ from voxelboard.benchmark.features.annotation_features import annotation_feature
 from voxelboard.benchmark.features.store import FeatureStore
 from voxelboard.benchmark.models.simulated import planted_model
 from voxelboard.benchmark.protocol import V1
+from voxelboard.benchmark.readers.base import facts_of
 from voxelboard.benchmark.readers.simulated_drama import DramaSpec
 from voxelboard.benchmark.settings import Settings
 from voxelboard.benchmark.statistics.permutation import block_permutation_test
@@ -23,6 +24,7 @@ from voxelboard.benchmark.tasks import load_task
 from voxelboard.benchmark.tasks.base import MeasuredCell, RunContext
 from voxelboard.benchmark.tasks.drama_encode import level_problem
 from voxelboard.benchmark.tasks.drama_scores import NO_LEVEL, winning_level
+from voxelboard.benchmark.tasks.drama_sources import open_drama_sources
 from voxelboard.benchmark.tasks.encode import project
 from voxelboard.benchmark.tasks.scoring import roi_statistics
 
@@ -239,6 +241,18 @@ def test_the_task_scores_planted_models_in_their_order(world: DramaWorld, store:
     assert split == pytest.approx(joint, abs=1e-6)
     assert set(result.arrays["voxel_winner"].tolist()) <= {*LEVEL_NAMES, NO_LEVEL}
     assert cells["0.9"].dataset.n_train == len(world.cohort.folds[0].responses)
+
+
+def test_every_mandatory_row_can_be_built(world: DramaWorld, store: FeatureStore) -> None:
+    context = RunContext(Settings(QUICK), store, CPU, Stopwatch())
+    for row in load_task("drama").mandatory_rows(facts_of(world.data)):
+        if row.model.id != "cross-subject":  # the world has one viewer
+            features = open_drama_sources(row, world.data, context).features()
+            assert all(
+                len(table) == world.data.runs[run].n_trs
+                for level in features.values()
+                for run, (table,) in level.items()
+            )
 
 
 @pytest.mark.parametrize("name", ["confounds", "context-noise"])
