@@ -30,6 +30,7 @@ from voxelboard.runners.commands.selftest import selftest
 from voxelboard.runners.commands.serve import serve
 from voxelboard.runners.commands.status import status
 from voxelboard.runners.commands.study import study_app
+from voxelboard.runners.commands.verify import verify
 from voxelboard.runners.console import say, say_error
 
 app = typer.Typer(
@@ -70,6 +71,7 @@ app.add_typer(queue_app, name="queue")
 app.command()(nightly)
 app.add_typer(cache_app, name="cache")
 app.command()(export)
+app.command()(verify)
 app.command()(doctor)
 app.command()(selftest)
 app.add_typer(study_app, name="study")

@@ -27,8 +27,8 @@ def main(arguments: list[str]) -> int:
     """Fork a child for each packet, tell how each ended, leave when the pool is gone."""
     control = socket.socket(fileno=int(arguments[0]))
     die_with_parent(signal.SIGKILL)
-    # Ctrl-C, and what a cluster sends to all processes of a job before its time limit, are the pool's business
-    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+    # Ctrl-C, and what a cluster sends to all processes of a job, are the pool's business; it ends this one
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     for module in arguments[1:]:
         if importlib.util.find_spec(module):

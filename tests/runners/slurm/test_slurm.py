@@ -149,7 +149,7 @@ def test_a_job_that_is_requeued_goes_on(site: Site, how: str) -> None:
     if how == "requeue":  # as the cluster does for a job of higher priority
         slurm("scontrol", "requeue", job)
     elif how == "signal":  # as it does before the time limit: submitit has the job queued again
-        slurm("scancel", "--signal=USR2", "--batch", job)
+        slurm("scancel", "--signal=USR2", job)
     else:
         node = slurm_cluster.node()
         slurm("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
@@ -159,6 +159,9 @@ def test_a_job_that_is_requeued_goes_on(site: Site, how: str) -> None:
 
     def done() -> bool:
         # Slurm lets a requeued job wait for two minutes
+        if how == "node":  # what failed to start while the node came back is held, for an operator to let go
+            slurm("scontrol", "update", f"NodeName={slurm_cluster.node()}", "State=RESUME")
+            slurm("scontrol", "release", job)
         slurm("scontrol", "update", f"JobId={job}", "StartTime=now")
         return site.plan(rows=1).summary() == "3/3 cells stored, 0 to run"
 
