@@ -144,7 +144,8 @@ def test_a_job_that_is_requeued_goes_on(site: Site, how: str) -> None:
     site.behave(sim02="once:sleep:300")
     site.submit(site.plan(rows=1))
     site.wait((site.folder / "cache" / "once-sim02").exists)
-    site.wait(lambda: len(site.plan(rows=1).stored) == 2)
+    site.wait(lambda: (site.state_of("sim01"), site.state_of("sim03")) == ("ended", "ended"))
+    assert len(site.plan(rows=1).stored) == 2
     job = site.job_of("sim02")
     if how == "requeue":  # as the cluster does for a job of higher priority
         slurm("scontrol", "requeue", job)
