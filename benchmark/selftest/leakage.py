@@ -39,7 +39,7 @@ def time_only_canary(bench: Workbench) -> Measurement:
     world = bench.small()
     encoding = world.encode(_time_only(world))
     train, test = world.data.split.folds[0]
-    leaky = AlteredData(world.data, split=Split((((*train, *test), test),)))
+    leaky = AlteredData(world.data, split=Split(((tuple(dict.fromkeys((*train, *test))), test),)))
     features = world.features(ContextNoise(8, bench.seed))
     try:
         for _ in Narrative().run(leaky, leaky.subjects[:1], ModelFeatures(features), world.protocol, CPU):

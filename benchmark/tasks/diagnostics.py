@@ -22,7 +22,9 @@ from sklearn.decomposition import PCA
 
 from voxelboard.benchmark.encoding.designs import Problem, SegmentedDesign, primal_problem
 from voxelboard.benchmark.encoding.ridge import fit_ridge
+from voxelboard.benchmark.features.store import default_store_folder
 from voxelboard.benchmark.protocol import Protocol
+from voxelboard.benchmark.scratch import working_array
 from voxelboard.benchmark.statistics.scores import voxel_correlation
 from voxelboard.benchmark.stimuli.stories import Story
 from voxelboard.benchmark.tasks.encode import (
@@ -49,6 +51,7 @@ Float32Array = NDArray[np.float32]
 LayerFeatures = Mapping[str, NDArray[np.floating]]  # story -> (n_trs, n_features) of one layer
 Progress = Callable[[int, int], None]
 
+_VOXEL_BLOCK = 2048  # voxels of a copy that are in memory at a time
 # Fewer training segments have no two halves with two inner folds each.
 _MIN_SEGMENTS = 4
 
@@ -157,7 +160,7 @@ def _part_of(cohort: Cohort, subjects: Sequence[str]) -> Cohort:
     folds = tuple(
         replace(
             fold,
-            responses=fold.responses[:, voxels],
+            responses=taken(fold.responses, np.arange(len(fold.responses)), voxels),
             test_responses={name: fold.test_responses[name] for name in kept},
         )
         for fold in cohort.folds
@@ -231,6 +234,18 @@ def without_deviation(features: LayerFeatures, deviation: Float32Array, seed: in
     }
 
 
+def taken(
+    responses: Float32Array, rows: NDArray[np.integer], voxels: NDArray[np.integer] | None = None
+) -> Float32Array:
+    """Some rows and voxels of prepared responses, a copy that lies on disk where it is large, as they do."""
+    columns = np.arange(responses.shape[1]) if voxels is None else voxels
+    found = working_array((len(rows), len(columns)), default_store_folder())
+    for first in range(0, len(columns), _VOXEL_BLOCK):
+        block = columns[first : first + _VOXEL_BLOCK]
+        found[:, first : first + _VOXEL_BLOCK] = responses[:, block][rows]
+    return found
+
+
 def _undelayed_rows(features: LayerFeatures, fold: PreparedFold, protocol: Protocol, tr: float) -> FloatArray:
     """(n_train_rows, n_features) trimmed, filtered, of unit variance; constant features left out."""
     design = segmented(features, replace_delays(protocol, (0,)), tr)
@@ -300,7 +315,7 @@ def _restrict(fold: PreparedFold, kept: Sequence[int], protocol: Protocol) -> Pr
     rows = np.concatenate([np.arange(starts[i], starts[i + 1]) for i in kept])
     train = tuple(fold.train[i] for i in kept)
     inner = np.repeat(inner_fold_numbers(train, protocol.encoding.n_inner_folds), [lengths[i] for i in kept])
-    return replace(fold, train=train, inner_folds=inner, responses=fold.responses[rows])
+    return replace(fold, train=train, inner_folds=inner, responses=taken(fold.responses, rows))
 
 
 def _row_counts(fold: PreparedFold, protocol: Protocol) -> list[int]:
@@ -342,5 +357,5 @@ def _half_to_half(
         train, test = problem.train[rows][:, rows], problem.train[others][:, rows]
         norms = torch.diagonal(problem.train)[others]
     half = Problem(problem.form, train.contiguous(), test.contiguous(), norms, problem.n_columns)
-    fit = fit_ridge(half, responses[here], inner, protocol.encoding.relative_alphas)
-    return voxel_correlation(fit.test_predictions, responses[there])
+    fit = fit_ridge(half, taken(responses, here), inner, protocol.encoding.relative_alphas)
+    return voxel_correlation(fit.test_predictions, taken(responses, there))

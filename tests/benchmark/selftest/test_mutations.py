@@ -40,14 +40,16 @@ def z_scored_on_all_stories(patch: pytest.MonkeyPatch) -> None:
 
 def shuffled_trs(patch: pytest.MonkeyPatch) -> None:
     """TRs of all stories are dealt at random to training and test rows."""
-    real = preparation._fold
+    real = preparation._prepare
     order: dict[int, np.ndarray] = {}
 
     def deal(rows: np.ndarray) -> np.ndarray:
         return rows[order.setdefault(len(rows), np.random.default_rng(0).permutation(len(rows)))]
 
-    def fold(*arguments: Any) -> preparation.PreparedFold:
-        found = real(*arguments)
+    def prepare(*arguments: Any) -> tuple[preparation.PreparedFold, ...]:
+        return tuple(shuffle(found) for found in real(*arguments))
+
+    def shuffle(found: preparation.PreparedFold) -> preparation.PreparedFold:
         members = list(found.test_responses)
         means = [np.concatenate([run.mean(axis=0) for run in found.test_responses[name]]) for name in members]
         rows = deal(np.concatenate([found.responses, np.concatenate(means, axis=1)]))
@@ -62,18 +64,18 @@ def shuffled_trs(patch: pytest.MonkeyPatch) -> None:
         n_train = int(self.n_rows(train).sum())
         return primal_problem(rows[:n_train], rows[n_train:])
 
-    patch.setattr(preparation, "_fold", fold)
+    patch.setattr(preparation, "_prepare", prepare)
     patch.setattr(SegmentedDesign, "problem", problem)
 
 
 def shuffled_inner_folds(patch: pytest.MonkeyPatch) -> None:
-    real = preparation._fold
+    real = preparation._prepare
 
-    def fold(*arguments: Any) -> preparation.PreparedFold:
-        found = real(*arguments)
-        return replace(found, inner_folds=np.random.default_rng(0).permutation(found.inner_folds))
+    def prepare(*arguments: Any) -> tuple[preparation.PreparedFold, ...]:
+        rng = np.random.default_rng(0)
+        return tuple(replace(found, inner_folds=rng.permutation(found.inner_folds)) for found in real(*arguments))
 
-    patch.setattr(preparation, "_fold", fold)
+    patch.setattr(preparation, "_prepare", prepare)
 
 
 def training_on_the_test_story(patch: pytest.MonkeyPatch) -> None:
