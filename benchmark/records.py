@@ -94,6 +94,8 @@ class DatasetStamp(_Frozen):
     n_test: int
     row_unit: Literal["TR", "image", "sentence"] = "TR"
     """What a row of the responses is."""
+    leak: bool = False
+    """Test rows have neighbours in training, to show what that does: never ranked."""
     n_voxels: int
     n_repeats: int
 

@@ -25,6 +25,7 @@ def dataset_stamp(
         n_voxels=responses.n_voxels,
         n_repeats=n_repeats,
         row_unit=next(iter(data.stories.values())).row_unit,
+        leak=bool(getattr(data, "leak", False)),
     )
 
 

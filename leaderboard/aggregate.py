@@ -215,7 +215,7 @@ def _build_table(column: Column, entries: Mapping[Entry, Sequence[Located]]) -> 
     candidates, whole = read.candidates, read.whole
     scored_subjects = {s for c in candidates for s, cell in c.cells.items() if not cell.record.partial}
     subjects = tuple(sorted(scored_subjects, key=natural_key))
-    scored = bool(all(c.record.protocol.constants.get("scored", True) for c in whole))
+    scored = all(_may_be_ranked(cell.record) for cell in whole)
     complete = [candidate for candidate in candidates if candidate.is_complete(subjects)]
     baselines = [candidate for candidate in complete if candidate.model.row == "baseline"]
     entrants = [c for c in complete if c.model.row == "submission"] if scored else []
@@ -248,6 +248,12 @@ def _build_table(column: Column, entries: Mapping[Entry, Sequence[Located]]) -> 
         baseline=read.baseline,
         scored=scored,
     )
+
+
+def _may_be_ranked(record: Record) -> bool:
+    """Neither a replication protocol nor a demonstration of leakage."""
+    leak = record.dataset is not None and record.dataset.leak
+    return bool(record.protocol.constants.get("scored", True)) and not leak
 
 
 def _rank(entrants: Sequence[Candidate], subjects: Sequence[str]) -> Ranking:

@@ -79,6 +79,7 @@ class SentenceSet:
     ) -> None:
         self.name = name
         self.version = card.version
+        self.leak = shuffled
         self.kind: DatasetKind = card.kind
         self.ceiling_kind: CeilingKind = ceiling_kind or card.ceiling_kind
         self.subjects = tuple(subjects)

@@ -217,6 +217,16 @@ def test_protocols_are_never_in_one_table_and_replications_are_not_ranked(plant:
     assert [row.state.name for row in tables["v1-lanczos"].rows] == ["unranked"]
 
 
+def test_a_demonstration_of_leakage_is_shown_and_not_ranked(plant: Any) -> None:
+    plant.submission("a/x", 0.2)
+    replace(plant, dataset="sentences:shuffled-leak", leak=True).submission("a/x", 0.6)
+    (board,) = aggregate(plant.results)
+    tables = {table.column.dataset: table for table in board.tables}
+    assert [row.state.name for row in tables.pop("sentences:shuffled-leak").rows] == ["unranked"]
+    (honest,) = tables.values()
+    assert [row.state.name for row in honest.rows] == ["ranked"]
+
+
 def test_real_and_simulated_data_are_on_boards_of_their_own(plant: Any) -> None:
     plant.submission("a/x", 0.2)
     replace(plant, kind="real", dataset="lebel2023-pcs").submission("a/x", 0.1)

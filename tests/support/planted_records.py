@@ -58,6 +58,7 @@ class Plant:
     places: NDArray[np.float64] | None = None
     """(20484,) where a vertex lies, 0 to 1, for maps that look smooth; default by its number."""
     protocol: dict[str, Any] = field(default_factory=dict)
+    leak: bool = False
 
     def model(self, name: str, **changes: Any) -> ModelStamp:
         """A model stamp; ``changes`` replace its fields."""
@@ -142,6 +143,7 @@ class Plant:
             n_test=5 * self.n_blocks,
             n_voxels=N_VOXELS,
             n_repeats=4,
+            leak=self.leak,
         )
 
     def _cell(

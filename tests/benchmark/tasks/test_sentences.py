@@ -89,6 +89,7 @@ class _Leaky:
 def test_a_shuffled_split_rewards_knowing_the_passage(quick):
     """Why passages are left out together: the same model of the same data, once so and once shuffled."""
     grouped, shuffled = _Leaky(shuffled=False), _Leaky(shuffled=True)
+    assert (grouped.data.leak, shuffled.data.leak) == (False, True), "records carry it, and the board ranks no leak"
     (honest,) = score(grouped.data, grouped.features, quick)
     (leaking,) = score(shuffled.data, shuffled.features, quick)
     assert abs(honest.scores["raw_r"].estimate) < 0.08
