@@ -15,6 +15,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from voxelboard.benchmark.errors import UserError
 from voxelboard.benchmark.protocol import Protocol, TaskName
 from voxelboard.benchmark.readers.base import DatasetFacts, NarrativeData
 from voxelboard.benchmark.records import Estimate, Facet
@@ -34,8 +35,8 @@ Influence = Mapping[int, FloatArray]  # ROI number -> (n_blocks,)
 
 AXIS = "condition"
 CONTROL = "random-"
-# Rows of the harness that read no words: a perturbed text is nothing to them.
-_WORDLESS = ("voxelboard/confounds", "voxelboard/cross-subject")
+# Rows of the harness to which a perturbed text is another one, and two that show that nothing comes from nothing.
+ROWS = ("constant", "context-noise", "random-word-vectors", "static", "oracle")
 
 
 class Ablation:
@@ -48,7 +49,7 @@ class Ablation:
     def mandatory_rows(self, data: DatasetFacts) -> list[Submission]:
         """Those of the task narrative that read words."""
         rows = baseline_submissions(simulated=data.kind == "simulated", static_vectors=data.has_static_vectors)
-        return [row for row in rows if row.label not in _WORDLESS]
+        return [row for row in rows if row.label.removeprefix("voxelboard/") in ROWS]
 
     def measure(
         self, submission: Submission, data: NarrativeData, subjects: Sequence[str], context: RunContext
@@ -122,7 +123,10 @@ def _perturbed_features(
     policy, seed = context.protocol.ablation, context.protocol.seed
     read = sources.read
     if read is None:
-        raise TypeError("a row that reads no words has no conditions")  # none of them is a row of this task
+        raise UserError(
+            "this row reads no words, so no text can be perturbed for it",
+            f"rows of this task: {', '.join(f'voxelboard/{row}' for row in ROWS)}",
+        )
     perturbed = {}
     for done, condition in enumerate(policy.conditions):
         context.progress(f"reading, {condition}", done, len(policy.conditions))
