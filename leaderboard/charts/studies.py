@@ -59,7 +59,7 @@ class Curve:
 
 def learning_curves(curves: Mapping[str, Curve], title: str) -> str:
     """Validation loss over training steps, a line a seed; dashed at the right the trigram model of the same corpus."""
-    width, height, left, right, top, bottom = 560.0, 300.0, 44.0, 404.0, 34.0, 262.0
+    width, height, left, right, top, bottom = 640.0, 300.0, 44.0, 404.0, 34.0, 262.0
     points = [point for curve in curves.values() for run in curve.runs for point in run]
     losses = [loss for _, loss in points] + [curve.reference for curve in curves.values()]
     air = 0.05 * (max(losses) - min(losses)) or 0.1
@@ -112,14 +112,14 @@ class DeltaRow:
 
 def delta_chart(rows: Sequence[DeltaRow], title: str, unit: str) -> str:
     """Differences with 95 % intervals, one line a series, 0 marked: right of it something was lost."""
-    left, width, row_height, top = 150.0, 560.0, 15.0, 54.0
+    left, width, row_height, top = 150.0, 640.0, 15.0, 74.0
     axis = shared_axis([v for row in rows for v in (row.low, row.high, row.estimate)], width - left - 8, 0)
     x = Axis(axis.low, axis.high, left, width - 8)
     body = [label(8, 16, title, "b")]
     series = dict.fromkeys((row.series, row.colour) for row in rows)
     for k, (name, colour) in enumerate(series):
-        at = 8 + k * 180.0
-        body += [element("circle", cx=at + 4, cy=32, r=4, class_=f"f{colour % 7}"), label(at + 14, 36, name, "q")]
+        at, row = left + (k % 2) * 220.0, 32 + 17.0 * (k // 2)  # two columns
+        body += [element("circle", cx=at + 4, cy=row, r=4, class_=f"f{colour % 7}"), label(at + 14, row + 4, name, "q")]
     y, previous, bottom = top, "", top + sum(row_height for _ in rows) + 6 * len({row.name for row in rows})
     for value in ticks(x.low, x.high, n=6):
         body.append(line(x(value), top - 8, x(value), bottom, "zero" if value == 0 else "grid"))

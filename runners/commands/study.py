@@ -217,7 +217,9 @@ def draw(results: "StudyResults", folder: Path) -> None:
             for q in results.quantities
             if q.dataset == data.name and q.kind in ("delta", "context") and q.roi == "mean over regions"
         ]
-        deltas.sort(key=lambda q: (q.kind == "context", results_order(results, q.ablation), q.text, q.architecture))
+        deltas.sort(
+            key=lambda q: (q.kind == "context", results_order(results, q.ablation), q.architecture, q.text == "ablated")
+        )
         series = {label: k for k, label in enumerate(dict.fromkeys((q.architecture, q.text) for q in deltas))}
         rows = [
             DeltaRow(
