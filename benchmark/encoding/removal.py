@@ -64,7 +64,7 @@ def remove_property(
         )
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise InvalidNumbers("states or labels have NaN or infinite values")
-    residuals = np.empty(y.shape, dtype=np.float32)
+    residuals: NDArray[np.float32] = np.empty(y.shape, dtype=np.float32)
     explained = total = 0.0
     for fold in numbers:
         test = folds == fold
@@ -86,7 +86,8 @@ def _choose(x: FloatArray, y: FloatArray, folds: NDArray[np.integer], lambdas: S
         for k, value in enumerate(lambdas):
             predicted = _predict(x[~test], y[~test], x[test], np.full(y.shape[1], value))
             errors[k] += ((y[test] - predicted) ** 2).sum(axis=0)
-    return np.asarray(lambdas, dtype=np.float64)[errors.argmin(axis=0)]
+    chosen: FloatArray = np.asarray(lambdas, dtype=np.float64)[errors.argmin(axis=0)]
+    return chosen
 
 
 def _predict(x: FloatArray, y: FloatArray, x_test: FloatArray, lambdas: FloatArray) -> FloatArray:

@@ -5,7 +5,7 @@ Four stages, each resumed where it stopped: corpora, training, encoding, results
 as they are (``original``), and ablated as its corpus was (``ablated``); the two are never mixed.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -192,7 +192,7 @@ class _Encoder:
             self._prepared = PreparedData(self._data, self._protocol, torch.device(self._device), n_train)
         prepared = self._prepared
         scores = prepared.score(self._features(reading, prepared))
-        _write_scores(path, key, scores)
+        _write_scores(path, key, self._protocol.hash_of("narrative"), scores)
 
     def _features(self, reading: Reading, prepared: PreparedData) -> dict[str, NDArray[np.float32]]:
         spec = ModelSpec(
@@ -227,8 +227,12 @@ def _stored_key(path: Path) -> str | None:
         return None
 
 
-def _write_scores(path: Path, key: str, scores: Mapping[str, SubjectScores]) -> None:
-    arrays: dict[str, NDArray[Any]] = {"key": np.array(key), "subjects": np.array(list(scores))}
+def _write_scores(path: Path, key: str, protocol_hash: str, scores: Mapping[str, SubjectScores]) -> None:
+    arrays: dict[str, NDArray[Any]] = {
+        "key": np.array(key),
+        "protocol_hash": np.array(protocol_hash),
+        "subjects": np.array(list(scores)),
+    }
     for subject, found in scores.items():
         for name, table in found.stats.as_arrays().items():
             arrays[f"{subject}__{name}"] = table
@@ -251,6 +255,24 @@ def read_scores(path: Path) -> dict[str, SubjectScores]:
             }
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{path} holds no scores ({error})", "`voxelboard study run` makes what is missing") from error
+
+
+def protocol_hash_of(paths: Iterable[Path]) -> str:
+    """The protocol under which scores were measured.
+
+    Raises
+    ------
+    DataError
+        when they are of more than one: a difference between them would be one of protocols.
+    """
+    found: dict[str, Path] = {}
+    for path in paths:
+        with np.load(path, allow_pickle=False) as archive:
+            found.setdefault(str(archive["protocol_hash"]), path)
+    if len(found) != 1:
+        names = ", ".join(f"{value[:12]} ({path.name})" for value, path in found.items()) or "none"
+        raise DataError(f"scores of several protocols: {names}", "`voxelboard study run` measures what is stale again")
+    return next(iter(found))
 
 
 def complete_seeds(plan: StudyPlan, dataset: str) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from voxelboard.benchmark.protocol import Protocol
 from voxelboard.benchmark.readers.base import NarrativeData
-from voxelboard.benchmark.statistics.gates import signal_gate
+from voxelboard.benchmark.statistics.gates import gate_subjects
 from voxelboard.benchmark.statistics.influence import unit_influence
 from voxelboard.benchmark.statistics.scores import BlockStatistics, coarsen
 from voxelboard.benchmark.tasks.encode import (
@@ -127,29 +127,33 @@ def _shared_stories(data: NarrativeData) -> tuple[str, ...]:
     return tuple(name for name in data.stories if all(name in stories for stories in heard))
 
 
-def influence_of(stats: BlockStatistics, protocol: Protocol) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """(n_blocks, n_rois) influence values of H_u at the inference block length, and (n_rois,) which ROIs enter.
-
-    A ROI that does not pass the signal gate has zeros.
-    """
-    long = coarsen(stats, protocol.score.inference_block_trs)
-    enters = signal_gate(long, protocol.score.gate_standard_errors)
-    values = np.zeros((long.n_blocks, long.n_units))
-    if enters.any():
-        kept = BlockStatistics(
-            long.c[:, enters], long.q[:, enters], long.s[:, enters], long.block_segment, long.block_trs
-        )
-        values[:, enters] = unit_influence(kept)
-    return values, enters
-
-
 def stack_influence(
     models: Sequence[Mapping[str, BlockStatistics]], subjects: Sequence[str], protocol: Protocol
 ) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """(n_subjects, n_blocks, n_seeds, n_rois) influence values of models that differ in their seed, and who enters.
+    """(n_subjects, n_blocks, n_seeds, n_rois) influence values of H_u, and (n_rois,) which regions enter.
 
-    Which ROIs enter depends on the responses alone, (n_subjects, n_rois).
+    Blocks have the inference length. The gate is that of the board: every subject against its own signal power, or all
+    against the pooled one, or the region does not enter and has zeros. It looks at responses alone, so it is the same for all
+    models.
+
+    Parameters
+    ----------
+    models : of one kind, differing in their seed; subject -> block statistics by region.
     """
-    tables = [[influence_of(model[subject], protocol) for subject in subjects] for model in models]
-    values = np.stack([[table for table, _ in row] for row in tables])  # (n_seeds, n_subjects, n_blocks, n_rois)
-    return values.transpose(1, 2, 0, 3), np.stack([enters for _, enters in tables[0]])
+    values = []
+    enters: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
+    for model in models:
+        long = [coarsen(model[subject], protocol.score.inference_block_trs) for subject in subjects]
+        gated = gate_subjects(long, n_standard_errors=protocol.score.gate_standard_errors)
+        enters = np.asarray(gated.scored.all(axis=0), dtype=np.bool_)
+        values.append(np.stack([_influence(stats, enters) for stats in gated.subjects]))
+    return np.stack(values, axis=2), enters
+
+
+def _influence(stats: BlockStatistics, enters: NDArray[np.bool_]) -> FloatArray:
+    """(n_blocks, n_rois) influence values, zeros for regions that do not enter."""
+    values = np.zeros((stats.n_blocks, stats.n_units))
+    if enters.any():
+        kept = replace(stats, c=stats.c[:, enters], q=stats.q[:, enters], s=stats.s[:, enters])
+        values[:, enters] = unit_influence(kept)
+    return values

@@ -30,8 +30,10 @@ from voxelboard.benchmark.studies.ablation import (
     StudyModel,
     StudyPlan,
     complete_seeds,
+    protocol_hash_of,
     read_scores,
     scores_path,
+    study_readings,
     texts_of,
 )
 from voxelboard.benchmark.studies.encoding import SubjectScores, stack_influence
@@ -107,7 +109,10 @@ class DatasetOfStudy:
 
 @dataclass(frozen=True)
 class StudyResults:
-    """A study as it is committed; :func:`read_results` reads it back."""
+    """A study as it is committed; :func:`read_results` reads it back.
+
+    ``protocol_hash`` is that of the task narrative under which all scores were measured.
+    """
 
     name: str
     protocol: str
@@ -142,17 +147,20 @@ class _Scores:
         ]
 
     def tables(self, architecture: str, ablation: str, text: str) -> dict[str, FloatArray]:
-        """ROI (and the mean over regions) -> (n_subjects, n_blocks, n_seeds) influence values.
+        """ROI that enters, and the mean over these -> (n_subjects, n_blocks, n_seeds) influence values.
 
-        A region enters for a subject by the signal gate; regions are kept where they enter for every subject.
+        Raises
+        ------
+        DataError
+            when no region has signal power above the gate.
         """
         models = [{s: found.stats for s, found in seed.items()} for seed in self.of(architecture, ablation, text)]
         values, enters = stack_influence(models, self.subjects, self.protocol)
-        weights = enters / np.maximum(enters.sum(axis=1, keepdims=True), 1)
-        tables = {ALL_ROIS: np.einsum("ibsr,ir->ibs", values, weights)}
-        for k, roi in enumerate(self.data.scored_rois):
-            if enters[:, k].all():
-                tables[roi] = values[..., k]
+        if not enters.any():
+            raise DataError(f"no region of {self.data.name} passes the signal gate", "leave this data set out")
+        tables = {ALL_ROIS: values[..., enters].mean(axis=-1)}
+        for k in np.flatnonzero(enters).tolist():
+            tables[self.data.scored_rois[k]] = values[..., k]
         return tables
 
     def voxel_r(self, architecture: str, ablation: str, text: str) -> dict[str, FloatArray]:
@@ -189,7 +197,12 @@ def study_results(
     results = StudyResults(
         name=name,
         protocol=protocol.name,
-        protocol_hash=protocol.hash_of("narrative"),
+        protocol_hash=protocol_hash_of(
+            scores_path(plan, one.name, reading)
+            for one in data
+            for reading in study_readings(plan)
+            if reading.model.seed in seeds
+        ),
         seeds=tuple(seeds),
         preset=load_preset(plan.preset),
         corpora=tuple(read_manifest(plan.corpus.output / slug(a)) for a in plan.corpus.ablations),

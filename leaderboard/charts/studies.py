@@ -118,8 +118,11 @@ def delta_chart(rows: Sequence[DeltaRow], title: str, unit: str) -> str:
     body = [label(8, 16, title, "b")]
     series = dict.fromkeys((row.series, row.colour) for row in rows)
     for k, (name, colour) in enumerate(series):
-        at, row = left + (k % 2) * 220.0, 32 + 17.0 * (k // 2)  # two columns
-        body += [element("circle", cx=at + 4, cy=row, r=4, class_=f"f{colour % 7}"), label(at + 14, row + 4, name, "q")]
+        at, down = left + (k % 2) * 220.0, 32 + 17.0 * (k // 2)  # two columns
+        body += [
+            element("circle", cx=at + 4, cy=down, r=4, class_=f"f{colour % 7}"),
+            label(at + 14, down + 4, name, "q"),
+        ]
     y, previous, bottom = top, "", top + sum(row_height for _ in rows) + 6 * len({row.name for row in rows})
     for value in ticks(x.low, x.high, n=6):
         body.append(line(x(value), top - 8, x(value), bottom, "zero" if value == 0 else "grid"))

@@ -14,6 +14,9 @@ from voxelboard.benchmark.protocol import V1
 from voxelboard.benchmark.readers.registry import open_dataset
 from voxelboard.benchmark.records import load_records
 from voxelboard.benchmark.statistics.deltas import delta_intervals
+from voxelboard.benchmark.statistics.gates import gate_subjects
+from voxelboard.benchmark.statistics.influence import unit_influence
+from voxelboard.benchmark.statistics.scores import BlockStatistics, coarsen
 from voxelboard.benchmark.stimuli.ablated_stories import ablate_story
 from voxelboard.benchmark.stimuli.ablations import load_ablation
 from voxelboard.benchmark.stimuli.corpora import CorpusRequest
@@ -34,7 +37,7 @@ from voxelboard.benchmark.studies.ablation import (
     study_readings,
     write_plan,
 )
-from voxelboard.benchmark.studies.encoding import PreparedData, influence_of
+from voxelboard.benchmark.studies.encoding import PreparedData
 from voxelboard.benchmark.studies.results import ALL_ROIS, read_results, study_results, write_results
 
 pytestmark = pytest.mark.timeout(300)
@@ -92,6 +95,10 @@ def test_the_plan_is_read_back(finished: StudyPlan) -> None:
         read_plan(finished.folder / "made")
 
 
+def kept(stats: BlockStatistics, enters: np.ndarray) -> BlockStatistics:
+    return replace(stats, c=stats.c[:, enters], q=stats.q[:, enters], s=stats.s[:, enters])
+
+
 def test_deltas_are_paired_and_recomputed_from_the_stored_scores(finished: StudyPlan, tmp_path: Path) -> None:
     data = open_dataset(DATA, "narrative")
     results, arrays = study_results(finished, "tiny", [data], V1)
@@ -106,10 +113,9 @@ def test_deltas_are_paired_and_recomputed_from_the_stored_scores(finished: Study
         seeds = []
         for seed in (0, 1):
             scores = read_scores(scores_path(finished, DATA, Reading(StudyModel("gpt2", ablation, seed), text)))
-            rows = []
-            for one in scores.values():
-                values, enters = influence_of(one.stats, V1)
-                rows.append(values[:, enters].mean(axis=1) if enters.any() else values[:, 0])
+            gated = gate_subjects([coarsen(one.stats, 15) for one in scores.values()])
+            assert gated.scored.any()
+            rows = [unit_influence(kept(one, gated.scored[0])).mean(axis=1) for one in gated.subjects]
             seeds.append(np.stack(rows))
         tables[ablation] = np.stack(seeds, axis=-1)
     expected = delta_intervals([tables["original"]], [tables["noun"]])[0]
