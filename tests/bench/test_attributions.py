@@ -27,7 +27,10 @@ PEER_WORDS = (12, 15, 18, 21)  # the peer explains a few words only and is divid
 N_STEPS = 33  # as many points as 16 panels have
 POLICY = AttributionPolicy(path_panels=16, max_path_panels=16)
 
-pytestmark = pytest.mark.benchmark(group="attributions", min_rounds=2, max_time=2, warmup=False)
+pytestmark = [
+    pytest.mark.benchmark(group="attributions", min_rounds=2, max_time=2, warmup=False),
+    pytest.mark.timeout(900),  # the peer takes seconds a word
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
