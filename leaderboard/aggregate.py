@@ -33,6 +33,7 @@ from voxelboard.leaderboard.gating import (
     is_scored,
     reference_records,
 )
+from voxelboard.leaderboard.parallel import for_each, n_workers, pack, unpack
 from voxelboard.leaderboard.rows import (
     Candidate,
     build_row,
@@ -43,6 +44,8 @@ from voxelboard.leaderboard.rows import (
     twin_table,
 )
 
+# From here on a second process is worth its start: reading a record takes 3 ms.
+_MANY_RECORDS = 1000
 TASKS = ("narrative", "drama", "captions", "ablation")
 
 
@@ -63,7 +66,7 @@ def aggregate(results: Path | str) -> tuple[Board, ...]:
 def aggregate_records(records: Sequence[Located]) -> tuple[Board, ...]:
     """As :func:`aggregate`, for records with the paths they were read from."""
     columns, lost = sort_into_columns(records)
-    tables = {column: _build_table(column, entries) for column, entries in columns.items()}
+    tables = _build_tables(columns, [record for _, record in records])
     boards = []
     for kind in ("real", "simulated"):
         mine = [
@@ -76,6 +79,17 @@ def aggregate_records(records: Sequence[Located]) -> tuple[Board, ...]:
     if not boards and lost:
         boards.append(Board("real", (), tuple(lost)))
     return tuple(boards)
+
+
+def _build_tables(
+    columns: Mapping[Column, Mapping[Entry, Sequence[Located]]], records: Sequence[Record]
+) -> dict[Column, Table]:
+    """All tables; those of a large board on all cores, a column at a time."""
+    listed = list(columns.items())
+    if len(records) < _MANY_RECORDS or len(listed) < 2:
+        return {column: _build_table(column, entries) for column, entries in listed}
+    packed = for_each(lambda index: pack(_build_table(*listed[index]), records), len(listed), n_workers())
+    return {column: unpack(part, records) for (column, _), part in zip(listed, packed, strict=True)}
 
 
 def board_order(item: tuple[Column, Table]) -> tuple[int, Column]:

@@ -215,6 +215,8 @@ class Row:
     """(subject, reason) of the cells without a score."""
     cells: tuple[tuple[Path, Record], ...]
     """All records behind the row, scored or not."""
+    digests: tuple[str, ...] = ()
+    """Of ``cells``, in their order."""
     p: float | None = None
     """One-sided p of the headline against permuted blocks, jointly over subjects; None where the records have no null."""
 

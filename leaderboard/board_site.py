@@ -23,6 +23,7 @@ from voxelboard.leaderboard.pages.queue import queue_context
 from voxelboard.leaderboard.pages.release import diff_context, releases_context
 from voxelboard.leaderboard.pages.submit import submit_context
 from voxelboard.leaderboard.pages.task import task_context
+from voxelboard.leaderboard.parallel import for_each, n_workers
 from voxelboard.leaderboard.queue_state import QueueSnapshot
 from voxelboard.leaderboard.releases import Release
 from voxelboard.leaderboard.shipped import model_maps, overview_data, table_data
@@ -33,6 +34,7 @@ from voxelboard.leaderboard.visibility import published
 
 SURFACE = "data/fsaverage5.js"
 MAP_INDEX = "data/maps.js"
+_MANY_PAGES = 60
 K = TypeVar("K")
 # A file name may have 255 bytes; leave room for the revision and the ending.
 _MAX_NAME = 80
@@ -135,15 +137,21 @@ class BoardSite:
             self.writer.data(MAP_INDEX, MAP_INDEX, script_json(found))
 
     def _models(self) -> None:
-        for entry, rows in rows_by_entry(self.board).items():
-            address = self.pages[entry]
-            page = self.writer.folder / address
-            context = model_context(rows, _record_copier(self.writer.folder, page, self.source))
-            badge, maps = badge_name(address), maps_name(address)
-            self.writer.text(badge, entry_badge(rows))
-            if any(row.maps for _, row in rows) and flat_map() is not None:
-                self.writer.data(maps, maps, script_json(model_maps(rows)))
-            self.writer.page(address, "model.html.j2", page_class="page", badge=badge, maps=maps, **context)
+        listed = list(rows_by_entry(self.board).items())
+        workers = n_workers() if len(listed) >= _MANY_PAGES else 1
+        for_each(lambda index: self._model(*listed[index]), len(listed), workers)
+        # a forked process tells nobody which pages it wrote
+        self.writer.pages.extend(sorted(set(self.pages.values()) - set(self.writer.pages)))
+
+    def _model(self, entry: Entry, rows: Sequence[tuple[Table, Row]]) -> None:
+        address = self.pages[entry]
+        page = self.writer.folder / address
+        context = model_context(rows, _record_copier(self.writer.folder, page, self.source))
+        badge, maps = badge_name(address), maps_name(address)
+        self.writer.text(badge, entry_badge(rows))
+        if any(row.maps for _, row in rows) and flat_map() is not None:
+            self.writer.data(maps, maps, script_json(model_maps(rows)))
+        self.writer.page(address, "model.html.j2", page_class="page", badge=badge, maps=maps, **context)
 
 
 def page_names(board: Board) -> dict[Entry, str]:

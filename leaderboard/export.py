@@ -45,7 +45,8 @@ def board_json(board: Board, pages: Mapping[Entry, str]) -> str:
         "tables": [_table(table, pages) for table in board.tables],
         "lost": [vars(cell) for cell in board.lost],
     }
-    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=True) + "\n"
+    # on one line: Python's encoder is 10 times as fast without indentation, and nobody reads megabytes
+    return json.dumps(value, separators=(",", ":"), sort_keys=True, allow_nan=False, ensure_ascii=True) + "\n"
 
 
 def board_csv(board: Board) -> str:
@@ -177,7 +178,7 @@ def _row(row: Row, pages: Mapping[Entry, str]) -> dict[str, Any]:
         "exposure": row.exposure,
         "verification": row.verification,
         "failures": [list(failure) for failure in row.failures],
-        "digests": {record.subject: record.digest for _, record in row.cells},
+        "digests": {record.subject: digest for (_, record), digest in zip(row.cells, row.digests, strict=True)},
     }
 
 

@@ -47,7 +47,7 @@ def atom_feed(board: Board, pages: Mapping[Entry, str], site_url: str | None) ->
 def _entry(feed: ET.Element, stamp: str, table: Table, row: Row, href: str) -> None:
     item = ET.SubElement(feed, f"{{{_ATOM}}}entry")
     name, where = display_name(row.model, row.entry), plain(table.column.label)
-    digests = " ".join(record.digest for _, record in row.cells)
+    digests = " ".join(row.digests)
     _text(item, "title", f"{name} on {where}")
     _text(item, "id", uuid.uuid5(_NAMESPACE, f"{row.entry!r} {table.column!r} {digests}").urn)
     _text(item, "updated", stamp)

@@ -154,6 +154,7 @@ def build_row(
         verification=_verification([cell.record for cell in cells]),
         failures=_failures(candidate, subjects),
         cells=tuple(candidate.records[subject] for subject in sorted(candidate.records)),
+        digests=tuple(candidate.records[subject][1].digest for subject in sorted(candidate.records)),
         p=_joint_p(cells),
     )
 

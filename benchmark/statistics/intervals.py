@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats as distributions
+from scipy import special
 
 from voxelboard.benchmark.errors import InvalidNumbers
 from voxelboard.benchmark.statistics.scores import FloatArray
@@ -59,7 +59,7 @@ class TwoWayVariance:
 
 def t_interval(estimate: float, se: float, df: float, n: int, estimator: str, confidence: float = 0.95) -> Interval:
     """A symmetric t interval."""
-    half = float(distributions.t.ppf((1 + confidence) / 2, df)) * se
+    half = float(special.stdtrit(df, (1 + confidence) / 2)) * se  # the distribution's ppf, without its 0.2 ms of checks
     return Interval(float(estimate), float(se), float(estimate - half), float(estimate + half), float(df), n, estimator)
 
 

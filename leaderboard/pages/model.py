@@ -139,7 +139,7 @@ def _column(table: Table, row: Row, link: RecordLink, index: int) -> dict[str, A
         "sums": shown_sums[:_MAX_SUMS],
         "sums_left": max(0, len(shown_sums) - _MAX_SUMS),
         "metrics": [(name, row.headline if key is None else row.metrics[key]) for name, key in _METRICS],
-        "cells": [_cell(path, record, link) for path, record in row.cells],
+        "cells": [_cell(*cell, digest, link) for cell, digest in zip(row.cells, row.digests, strict=True)],
         "checks": [(plain(record.subject, 40), _checks(record.checks)) for _, record in row.cells],
         "alarms": _alarms(row),
         "stages": _stages(row),
@@ -313,7 +313,7 @@ def _responses(records: Sequence[Record]) -> list[tuple[str, str, str]]:
     return [(plain(name, 80), plain(subject, 40), plain(digest, 80)) for name, subject, digest in dict.fromkeys(lines)]
 
 
-def _cell(path: Path, record: Record, link: RecordLink) -> dict[str, Any]:
+def _cell(path: Path, record: Record, digest: str, link: RecordLink) -> dict[str, Any]:
     environment = record.environment
     return {
         "subject": plain(record.subject, 40),
@@ -324,7 +324,7 @@ def _cell(path: Path, record: Record, link: RecordLink) -> dict[str, Any]:
         "started": plain(environment.started_at, 25) if environment else "–",
         "verification": record.verification,
         "href": link(path, record),
-        "digest": record.digest[:12],
+        "digest": digest[:12],
     }
 
 
