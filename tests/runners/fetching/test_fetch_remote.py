@@ -156,6 +156,7 @@ def test_an_archive_is_unpacked_once(server, tmp_path, pack, name):
         zipped({"../escape.csv": b"x"}),
         b"this is no archive",
     ],
+    ids=["tar-parent", "tar-root", "tar-link", "zip-parent", "no-archive"],
 )
 def test_an_archive_cannot_write_outside(server, tmp_path, content):
     folder = tmp_path / "inside"
