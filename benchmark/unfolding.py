@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files that unfold: refuse what claims to hold far more than its bytes could, before memory is taken for it."""
 
-import io
+import tokenize
 import zipfile
+import zlib
 from typing import Any, Final
 
 import numpy as np
@@ -52,13 +53,14 @@ def check_npz(archive: zipfile.ZipFile, name: str) -> None:
 
 def _npy_bytes(file: Any, name: str) -> int | None:
     """Bytes of an array with its header, None for one that numpy will refuse anyway."""
-    head = io.BytesIO(file.read(1 << 16))
     try:
-        version = np.lib.format.read_magic(head)
+        version = np.lib.format.read_magic(file)  # no more than the header: damage behind it concerns who reads it
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(head)
+        shape, _, dtype = read(file)
+    except (zipfile.BadZipFile, zlib.error, SyntaxError, tokenize.TokenError):
+        return None  # damaged bytes: whoever reads this array is told, the others stay readable
     except ValueError as error:
         raise DataError(f"{name} is no array: {error}", "get the file from its source again") from error
     if dtype.hasobject:
         return None
-    return head.tell() + dtype.itemsize * int(np.prod([int(length) for length in shape], dtype=object))
+    return int(file.tell()) + dtype.itemsize * int(np.prod([int(length) for length in shape], dtype=object))

@@ -134,7 +134,8 @@ class Stage:
             )
             for subject in content["subjects"]
         )
-        settings = Settings(protocol=load_protocol(content["protocol"]), **content["settings"])
+        plain = {**content["settings"], "features": tuple(content["settings"]["features"])}
+        settings = Settings(protocol=load_protocol(content["protocol"]), **plain)
         return Stage(content["kind"], cells, settings)
 
 

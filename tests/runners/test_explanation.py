@@ -98,7 +98,7 @@ def test_a_weak_subject_is_scored_against_the_power_of_all(results: Path, capsys
         weaken(path, (0, 1))
     assert read_record(weak).scores["unique"].estimate is None
     (explanation,) = explain_scores(results, "planted-q0.9", "narrative")
-    assert (explanation.n_entries, explanation.n_scored, explanation.n_pooled) == (6, 6, 2)
+    assert (explanation.n_entries, explanation.n_scored, explanation.n_pooled) == (6, 6, 6)
     (first, *_) = explanation.subjects
     power = np.mean(
         [read_statistics(p, read_record(p))["stats__unique"].sum(axis=0) for p in records_of(results)], axis=0
@@ -111,8 +111,8 @@ def test_a_weak_subject_is_scored_against_the_power_of_all(results: Path, capsys
     assert board.headline == explanation.interval
     assert run_cli(["explain", "planted-q0.9"]) == 0
     out = capsys.readouterr().out
-    assert "6 of 6 regions of subjects enter, 2 with pooled s; 0 do not" in out
-    assert out.count(", s pooled") == 2
+    assert "6 of 6 regions of subjects enter, 6 with pooled s; 0 do not" in out
+    assert out.count(", s pooled") == 6
     assert "by this subject's own s alone: nothing" in out
 
 

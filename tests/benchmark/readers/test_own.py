@@ -308,6 +308,7 @@ def test_regions_come_from_a_parcellation_and_words_from_a_textgrid(folder):
         rois="atlas.nii.gz",
         ceiling="none",
         scored_rois=None,
+        roi_order=None,
     )
     data = open_dataset(str(folder))
     assert data.scored_rois == ("AC", "STG")
