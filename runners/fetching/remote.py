@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which files of a data set lie where: from a card, the listing of a bucket, or that of a repository on the hub.
 
-OpenNeuro is read through its public bucket, without an account. Its own client and boto3 are not used: neither can be
-installed beside the pinned set (they need an older dateutil and another HTTP library), and a public bucket needs no more
-than a listing and GET.
+OpenNeuro is read through its public bucket, without an account. Its own client and boto3 are not used: boto3 needs an older
+dateutil than the pinned set has, the client did not resolve beside it, and a public bucket needs no more than a listing
+and GET.
 """
 
 import os
