@@ -3,6 +3,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy import stats as distributions
@@ -72,7 +73,11 @@ def _half_width(values: FloatArray, errors: FloatArray, n_blocks: int) -> tuple[
 
 
 def pool_facets(listed: Sequence[Sequence[Facet]]) -> tuple[FacetScore, ...]:
-    """Parts over the subjects that have them, in the order of the first subject's; intervals as :func:`pool_estimates`."""
+    """Parts over the subjects that have them, in the order of the first subject's; intervals as :func:`pool_estimates`.
+
+    A subject whose signal in a region is below its gate has no number there; the others are pooled, and the estimator says
+    how many they are.
+    """
     found: dict[tuple[str, str, str | None], dict[str, list[Estimate]]] = {}
     for facets in listed:
         for facet in facets:
@@ -80,9 +85,17 @@ def pool_facets(listed: Sequence[Sequence[Facet]]) -> tuple[FacetScore, ...]:
             for name, estimate in facet.scores.items():
                 scores.setdefault(name, []).append(estimate)
     return tuple(
-        FacetScore(axis, value, roi, {name: pool_estimates(estimates) for name, estimates in scores.items()})
+        FacetScore(axis, value, roi, {name: _pool_those_that_have_one(estimates) for name, estimates in scores.items()})
         for (axis, value, roi), scores in found.items()
     )
+
+
+def _pool_those_that_have_one(estimates: Sequence[Estimate]) -> Score:
+    held = [estimate for estimate in estimates if not isinstance(as_score(estimate), Missing)]
+    pooled = pool_estimates(held or estimates)
+    if isinstance(pooled, Missing) or len(held) == len(estimates):
+        return pooled
+    return replace(pooled, estimator=f"{pooled.estimator}; {len(held)} of {len(estimates)} subjects have a number")
 
 
 def pool_ceilings(estimates: Sequence[Estimate | None], kind: str) -> Ceiling | Missing:

@@ -20,6 +20,8 @@ FloatArray = NDArray[np.float32]
 # repeats: several presentations of the test story; inter_subject: other listeners of the same story;
 # none: total variance, the score is then a plain pooled correlation.
 CeilingKind = Literal["repeats", "inter_subject", "none"]
+# Regions from early to late; a tuple holds regions of the same place, such as one region of both hemispheres.
+RoiOrder = tuple[str | tuple[str, ...], ...]
 DatasetKind = Literal["real", "simulated"]
 
 

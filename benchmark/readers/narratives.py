@@ -25,7 +25,7 @@ from voxelboard.benchmark.readers.base import (
 )
 from voxelboard.benchmark.readers.cards import Card, StoryWindow, WindowSplit
 from voxelboard.benchmark.readers.lazy_runs import LEFT_OUT, LazyRuns, keep_by_subject, read_labels
-from voxelboard.benchmark.readers.parcellations import find_annotations, surface_labels
+from voxelboard.benchmark.readers.parcellations import find_annotations, language_hierarchy, surface_labels
 from voxelboard.benchmark.stimuli.stories import Story
 from voxelboard.benchmark.stimuli.word_tables import WordTable, read_gentle, story_on_clock
 
@@ -90,6 +90,7 @@ class Narratives:
         hemispheres = np.repeat(list(HEMISPHERES.values()), n_vertices)
         self._labels = self._regions() if option else hemispheres
         self.scored_rois = tuple(sorted(set(self._labels.tolist()) - {LEFT_OUT})) if option else card.scored_rois
+        self.roi_order = language_hierarchy(self.scored_rois)
         story = _read_story(name, self._window, folder, card.tr_s)
         self.stories: Mapping[str, Story] = MappingProxyType({name: story})
         self.split = leave_one_segment_out(name, story.n_trs, self._window.n_segments)

@@ -8,6 +8,7 @@ FreeSurfer's ``.annot`` files (Destrieux is ``aparc.a2009s``, Glasser ``HCP-MMP1
 import csv
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from voxelboard.benchmark.errors import DataError, MissingPrerequisite, UserError, unknown_name
 from voxelboard.benchmark.readers.arrays import damage_told, require_file
+from voxelboard.benchmark.readers.base import RoiOrder
 from voxelboard.benchmark.readers.lazy_runs import LEFT_OUT
 from voxelboard.benchmark.readers.packages import load_package
 from voxelboard.benchmark.readers.volumes import Volume, labels_at, read_label_names, read_volume
@@ -145,6 +147,25 @@ def scored_labels(labels: NDArray[np.str_]) -> tuple[str, ...]:
     if not scored:
         raise DataError("the parcellation leaves everything out")
     return scored
+
+
+# From sound to language (Rahimi et al. 2025, arXiv 2502.14671), in the names of Destrieux's surface atlas: Heschl's gyrus and
+# sulcus, superior temporal gyrus and sulcus, inferior frontal gyrus, lateral sulcus. The paper names no atlas.
+_LANGUAGE_HIERARCHY = (
+    ("G_temp_sup-G_T_transv",),
+    ("S_temporal_transverse",),
+    ("G_temp_sup-Lateral",),
+    ("S_temporal_sup",),
+    ("G_front_inf-Opercular", "G_front_inf-Triangul"),
+    ("Lat_Fis-post",),
+)
+
+
+def language_hierarchy(regions: Collection[str]) -> RoiOrder:
+    """The regions of a Destrieux surface from sound to language, both hemispheres in one place; empty for other atlases."""
+    places = (tuple(f"{side} {name}" for name in names for side in "LR") for names in _LANGUAGE_HIERARCHY)
+    held = (tuple(region for region in place if region in regions) for place in places)
+    return tuple(place for place in held if place)
 
 
 def find_annotations(folder: Path) -> tuple[Path, Path] | None:

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from voxelboard.benchmark.atomic import replace_file
 from voxelboard.benchmark.errors import MissingPrerequisite, UserError, unknown_name
-from voxelboard.benchmark.readers.base import Dataset, NarrativeData
+from voxelboard.benchmark.readers.base import Dataset, NarrativeData, RoiOrder
 from voxelboard.benchmark.readers.card_files import VerifyProgress, verify_files
 from voxelboard.benchmark.readers.cards import Card, list_cards, load_card
 
@@ -188,13 +188,11 @@ def _open_simulated(card: Card, variant: str) -> NarrativeData:
 
 
 def _preset(card: Card, variant: str) -> tuple[str, int]:
-    """Preset and seed of a simulated data set."""
-    from voxelboard.benchmark.readers.simulated import DEFAULT_PRESET
-
+    """Preset and seed of a simulated data set; all of them have the preset ``demo``."""
     preset, _, seed = variant.partition(":")
     if seed and not seed.isdecimal():
         raise UserError(f"{seed!r} is not a seed", f"write {card.name}:{preset}:1")
-    return preset or DEFAULT_PRESET, int(seed or 0)
+    return preset or "demo", int(seed or 0)
 
 
 def _open_simulated_ablation(card: Card, variant: str) -> NarrativeData:
@@ -204,21 +202,15 @@ def _open_simulated_ablation(card: Card, variant: str) -> NarrativeData:
 
 
 def _open_simulated_drama(card: Card, variant: str) -> Dataset:
-    from voxelboard.benchmark.readers.simulated_drama import DEFAULT_PRESET, open_simulated_drama
+    from voxelboard.benchmark.readers.simulated_drama import open_simulated_drama
 
-    preset, _, seed = variant.partition(":")
-    if seed and not seed.isdecimal():
-        raise UserError(f"{seed!r} is not a seed", f"write {card.name}:{preset}:1")
-    return open_simulated_drama(preset or DEFAULT_PRESET, int(seed or 0))
+    return open_simulated_drama(*_preset(card, variant))
 
 
 def _open_simulated_captions(card: Card, variant: str) -> Dataset:
-    from voxelboard.benchmark.readers.simulated_captions import DEFAULT_PRESET, open_simulated_captions
+    from voxelboard.benchmark.readers.simulated_captions import open_simulated_captions
 
-    preset, _, seed = variant.partition(":")
-    if seed and not seed.isdecimal():
-        raise UserError(f"{seed!r} is not a seed", f"write {card.name}:{preset}:1")
-    return open_simulated_captions(preset or DEFAULT_PRESET, int(seed or 0))
+    return open_simulated_captions(*_preset(card, variant))
 
 
 def _open_nsd(card: Card, variant: str) -> Dataset:
@@ -262,10 +254,7 @@ def _open_alice2016(card: Card, variant: str) -> NarrativeData:
 def _open_simulated_sentences(card: Card, variant: str) -> NarrativeData:
     from voxelboard.benchmark.readers.simulated_sentences import open_simulated_sentences
 
-    preset, _, seed = variant.partition(":")
-    if seed and not seed.isdecimal():
-        raise UserError(f"{seed!r} is not a seed", f"write {card.name}:{preset}:1")
-    return open_simulated_sentences(preset or "demo", int(seed or 0))
+    return open_simulated_sentences(*_preset(card, variant))
 
 
 def _open_pereira2018(card: Card, variant: str) -> NarrativeData:
@@ -332,10 +321,12 @@ def _write_registry(folders: dict[str, Path]) -> None:
     replace_file(_registry_file(), lambda file: file.write(text.encode()))
 
 
-def roi_order(data: NarrativeData) -> tuple[str, ...]:
+def roi_order(data: NarrativeData) -> RoiOrder:
     """Scored regions from early to late, as the data set itself or its card gives them; empty where neither does."""
-    own: tuple[str, ...] | None = getattr(data, "roi_order", None)
+    own: RoiOrder | None = getattr(data, "roi_order", None)
     if own is None:
         name = data.name.partition(":")[0]
         own = load_card(name).roi_order if name in list_cards() else ()
-    return tuple(roi for roi in own if roi in data.scored_rois)
+    groups = [(tied,) if isinstance(tied, str) else tied for tied in own]
+    scored = (tuple(roi for roi in group if roi in data.scored_rois) for group in groups)
+    return tuple(group for group in scored if group)

@@ -156,26 +156,31 @@ def _depths_under(inner: InnerProducts, weights: FloatArray) -> FloatArray:
     return np.concatenate([preferred_layers(part, weights).depths() for part in parts])
 
 
-def order_correlation(depths: DepthDraws, order: Sequence[str], confidence: float) -> DrawInterval | None:
+def order_correlation(
+    depths: DepthDraws, order: Sequence[str | tuple[str, ...]], confidence: float
+) -> DrawInterval | None:
     """Spearman correlation of preferred depth with the order of the regions (first to last).
 
-    None when fewer than three regions have a depth or all have the same.
+    A tuple holds regions of the same place, such as one region of both hemispheres; they are tied. None when fewer than
+    three places have a depth or all have the same.
     """
-    held = [region for region in order if region in depths.estimate and not np.isnan(depths.estimate[region])]
-    if len(held) < 3:
+    places = [(region, n) for n, tied in enumerate(order) for region in ((tied,) if isinstance(tied, str) else tied)]
+    places = [(region, n) for region, n in places if not np.isnan(depths.estimate.get(region, np.nan))]
+    held, numbers = [region for region, _ in places], np.array([float(n) for _, n in places])
+    if len(set(numbers)) < 3:
         return None
     observed = np.array([[depths.estimate[region] for region in held]])
-    value = float(_spearman(observed)[0])
+    value = float(_spearman(observed, numbers)[0])
     if np.isnan(value):
         return None
     table = np.stack([depths.draws[region] for region in held], axis=1)  # (n_draws, n_regions)
-    drawn = _spearman(table[np.isfinite(table).all(axis=1)])
+    drawn = _spearman(table[np.isfinite(table).all(axis=1)], numbers)
     return _percentiles(value, np.nan_to_num(drawn), depths.n_inner, confidence)
 
 
-def _spearman(rows: FloatArray) -> FloatArray:
-    """(n_rows,) rank correlation of each row with its columns' order; NaN where a row is constant."""
-    return _pearson(np.arange(rows.shape[1], dtype=np.float64), np.asarray(rankdata(rows, axis=1)))
+def _spearman(rows: FloatArray, places: FloatArray) -> FloatArray:
+    """(n_rows,) rank correlation of each row with the places of its columns; NaN where a row is constant."""
+    return _pearson(np.asarray(rankdata(places)), np.asarray(rankdata(rows, axis=1)))
 
 
 def layer_correlation(

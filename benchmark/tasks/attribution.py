@@ -18,6 +18,7 @@ from voxelboard.benchmark.features.attributions import Attributions, attribution
 from voxelboard.benchmark.features.methods import METHODS, choose_methods
 from voxelboard.benchmark.models.language import load_language_model
 from voxelboard.benchmark.protocol import Protocol, hash_json
+from voxelboard.benchmark.readers.base import RoiOrder
 from voxelboard.benchmark.records import AttributionStamp, Facet
 from voxelboard.benchmark.statistics.hierarchy import InnerProducts
 from voxelboard.benchmark.statistics.scores import BlockStatistics, FloatArray, concatenate
@@ -128,7 +129,7 @@ def attribution_results(
     cohort: Cohort,
     tests: Mapping[str, HeldOutResponses],
     confounds: tuple[ConfoundFold, ...],
-    roi_order: Sequence[str],
+    roi_order: RoiOrder,
     protocol: Protocol,
     device: torch.device,
     progress: StageProgress,

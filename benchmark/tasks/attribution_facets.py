@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxelboard.benchmark.protocol import Protocol, ScorePolicy
+from voxelboard.benchmark.readers.base import RoiOrder
 from voxelboard.benchmark.records import Estimate, Facet
 from voxelboard.benchmark.statistics.bootstrap import block_weights
 from voxelboard.benchmark.statistics.hierarchy import (
@@ -125,7 +126,7 @@ class HierarchyInputs:
 
 
 def hierarchy_facets(
-    method: str, inputs: HierarchyInputs, test: HeldOutResponses, roi_order: Sequence[str], protocol: Protocol
+    method: str, inputs: HierarchyInputs, test: HeldOutResponses, roi_order: RoiOrder, protocol: Protocol
 ) -> tuple[list[Facet], NDArray[np.int16]]:
     """Preferred depth of each region, its order, what the preference is worth on test data, and its magnitudes.
 

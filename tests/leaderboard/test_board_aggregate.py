@@ -14,11 +14,11 @@ import pytest
 from scipy import stats as distributions
 
 from voxelboard.benchmark.errors import DataError, UserError
-from voxelboard.benchmark.records import Estimate, load_records, read_record, read_statistics, write_record
+from voxelboard.benchmark.records import Estimate, Facet, load_records, read_record, read_statistics, write_record
 from voxelboard.benchmark.statistics.intervals import Interval
 from voxelboard.leaderboard.aggregate import aggregate, aggregate_records, natural_key
 from voxelboard.leaderboard.board import Missing, Row, Table
-from voxelboard.leaderboard.pooling import as_score, pool_estimates
+from voxelboard.leaderboard.pooling import as_score, pool_estimates, pool_facets
 from voxelboard.leaderboard.rows import TWIN
 
 
@@ -398,6 +398,20 @@ def test_a_number_without_an_interval_is_missing() -> None:
     assert pool_estimates([estimate(0.1, 0.01), estimate(0.1, None)]) == Missing("the record gives no interval")
     absent = Estimate(estimate=None, estimator="H", n=0, unit="H", reason="no ROI above the gate")
     assert as_score(absent) == Missing("no ROI above the gate")
+
+
+def test_a_part_that_one_subject_lacks_is_pooled_over_the_others_and_says_so() -> None:
+    absent = Estimate(estimate=None, estimator="H_u", n=0, unit="H", reason="the signal power is not above its gate")
+    subjects = [
+        (Facet(axis="method", value="attention", roi="STG", scores={"unique": number, "order": absent}),)
+        for number in (estimate(0.1, 0.02), absent, estimate(0.3, 0.04))
+    ]
+    (pooled,) = pool_facets(subjects)
+    unique = pooled.scores["unique"]
+    assert isinstance(unique, Interval)
+    assert unique.estimate == pytest.approx(0.2)
+    assert unique.estimator.endswith("; 2 of 3 subjects have a number")
+    assert pooled.scores["order"] == Missing("the signal power is not above its gate")
 
 
 def test_subjects_sort_naturally() -> None:

@@ -13,6 +13,7 @@ from voxelboard.benchmark.readers.parcellations import (
     atlas_files,
     brain_mask,
     find_annotations,
+    language_hierarchy,
     parcel_labels,
     surface_labels,
 )
@@ -81,6 +82,17 @@ def test_annotations_of_both_hemispheres(tmp_path):
     with pytest.raises(UserError, match="2 annotations"):
         find_annotations(tmp_path)
     assert find_annotations(tmp_path / "none") is None
+
+
+def test_regions_of_destrieux_are_ordered_from_sound_to_language():
+    names = ("S_temporal_sup", "G_temp_sup-G_T_transv", "G_front_inf-Triangul", "G_front_inf-Opercular", "G_cuneus")
+    order = language_hierarchy([f"{side} {name}" for name in names for side in "RL"])
+    assert order == (
+        ("L G_temp_sup-G_T_transv", "R G_temp_sup-G_T_transv"),
+        ("L S_temporal_sup", "R S_temporal_sup"),
+        ("L G_front_inf-Opercular", "R G_front_inf-Opercular", "L G_front_inf-Triangul", "R G_front_inf-Triangul"),
+    )
+    assert language_hierarchy(["L_A1_ROI"]) == ()
 
 
 def test_an_atlas_that_nilearn_has_is_used_and_none_is_fetched(tmp_path, monkeypatch):

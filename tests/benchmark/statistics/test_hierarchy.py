@@ -41,6 +41,10 @@ def test_each_region_prefers_its_planted_layer_and_depth_follows_the_order() -> 
     assert order.estimate == pytest.approx(1.0)
     assert order.low > 0.9
     assert order.n == N_INNER
+    tied = order_correlation(depths, (REGIONS[:2], *REGIONS[2:]), 0.95)  # as the two hemispheres of a region
+    assert tied is not None
+    assert tied.estimate == pytest.approx(spearmanr([0, 0, 1, 2, 3, 4], range(6)).statistic)
+    assert order_correlation(depths, (REGIONS[:3], REGIONS[3:]), 0.95) is None  # two places have no order to test
     backwards = order_correlation(depths, REGIONS[::-1], 0.95)
     assert backwards is not None
     assert backwards.estimate == pytest.approx(-1.0)
