@@ -7,6 +7,7 @@ Parity is asserted beside each pair; ``ms_per_word`` is in the extra info of eve
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,11 @@ def test_erasure_pass(benchmark: Any, lm: LanguageModel, contexts: list[ScoredCo
     tables = ours(benchmark, erasure_pass, lm, contexts)
     for word, peer in zip(PEER_WORDS, peers, strict=True):
         np.testing.assert_allclose(tables["erasure_delete"][0, word], peer.erasure(), atol=1e-4)
+
+
+def test_deletion_alone(benchmark: Any, lm: LanguageModel, contexts: list[ScoredContext]) -> None:
+    benchmark(erasure_pass, lm, contexts, replace(POLICY, erasures=("delete",)))
+    report(benchmark, len(contexts))
 
 
 def test_loop_deletion_alone(benchmark: Any, peers: list[Peer]) -> None:
