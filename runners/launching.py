@@ -2,7 +2,8 @@
 """How a plan is run, as the flags say, and what that is expected to take."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -159,26 +160,22 @@ class Forecast:
     too_large: Sequence[str]
     calibrated: bool
 
-    def of(self, cell: Cell) -> dict[str, Any]:
-        """A cell's share of the stage that it runs in; null where it cannot be told."""
-        stage = self._stage(cell)
+    def of(self, cell: Cell) -> Needs:
+        """A cell's share of the stage that it runs in, without a stage of its features; None where it cannot be told."""
+        stage = self._stages.get(cell.label)
         if stage is None:
-            return asdict(Needs(0.0, 0, 0, 0))
+            return Needs(0.0, 0, 0, 0)
         needs, n = stage.needs, len(stage.cells)
-        return {
-            **asdict(needs),
-            "seconds": None if needs.seconds is None else needs.seconds / n,
-            "disk_bytes": None if needs.disk_bytes is None else needs.disk_bytes // n,
-        }
+        return replace(
+            needs,
+            seconds=None if needs.seconds is None else needs.seconds / n,
+            disk_bytes=None if needs.disk_bytes is None else needs.disk_bytes // n,
+        )
 
-    def columns(self, cell: Cell) -> tuple[str, str, str, str]:
-        """Time, host memory, GPU memory and disk, for people."""
-        if self._stage(cell) is None:
-            return ("", "", "", "")
-        share = self.of(cell)
-        sizes = [share[name] for name in ("host_bytes", "device_bytes", "disk_bytes")]
-        host, device, disk = ("?" if size is None else gib(size) if size else "" for size in sizes)
-        return ("?" if share["seconds"] is None else span(share["seconds"]), host, device, disk)
+    @property
+    def features(self) -> tuple[Stage, ...]:
+        """The stages that make features once, for the cells of a model on a data set."""
+        return tuple(stage for stage in self.stages if stage.kind == "features")
 
     def total(self) -> dict[str, Any]:
         """The whole: wall seconds with all workers, the largest memory of a stage, disk together."""
@@ -188,7 +185,7 @@ class Forecast:
             "unknown_stages": sum(known is None for known in seconds),
             "host_bytes": max((stage.needs.host_bytes or 0 for stage in self.stages), default=0),
             "device_bytes": max((stage.needs.device_bytes or 0 for stage in self.stages), default=0),
-            "disk_bytes": sum(stage.needs.disk_bytes or 0 for stage in self.stages if stage.kind == "scores"),
+            "disk_bytes": sum(stage.needs.disk_bytes or 0 for stage in self.stages),
             "workers": len(self.workers.gpus),
             "calibrated": self.calibrated,
         }
@@ -208,9 +205,16 @@ class Forecast:
             f"{gib(total['disk_bytes'])} of disk{unknown}"
         )
 
-    def _stage(self, cell: Cell) -> Stage | None:
-        scores = (stage for stage in self.stages if stage.kind == "scores")
-        return next((stage for stage in scores if any(one.label == cell.label for one in stage.cells)), None)
+    @cached_property
+    def _stages(self) -> dict[str, Stage]:
+        return {cell.label: stage for stage in self.stages if stage.kind == "scores" for cell in stage.cells}
+
+
+def needs_columns(needs: Needs) -> tuple[str, str, str, str]:
+    """Time, host memory, GPU memory and disk, for people; ``?`` where it cannot be told, blank for none."""
+    sizes = (needs.host_bytes, needs.device_bytes, needs.disk_bytes)
+    host, device, disk = ("?" if size is None else gib(size) if size else "" for size in sizes)
+    return ("?" if needs.seconds is None else span(needs.seconds) if needs.seconds else "", host, device, disk)
 
 
 def forecast(plan: Plan, settings: Settings, how: Launch, records: Path) -> Forecast:

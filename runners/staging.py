@@ -3,7 +3,8 @@
 
 The subjects of a model share a process, because they share its features and, where they heard the same stories, the
 factorisation of its design (docs/benchmarks.md). They are split when there are more workers than models, or when their
-responses do not fit into memory together; then a stage of its own makes the features first, once for all of them.
+responses do not fit into memory together; then a stage of its own makes the features first, once for all of them. A second
+task on the same stimuli waits for the features of the first, and finds them in the store.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,11 +13,13 @@ from functools import cache
 from math import ceil
 from typing import Any
 
+from voxelboard.benchmark.encoding.memory import BASE_BYTES
 from voxelboard.benchmark.errors import DataError
 from voxelboard.benchmark.records import read_record
 from voxelboard.benchmark.settings import Settings
+from voxelboard.benchmark.tasks.work import ModelSize, Work
 from voxelboard.runners.capacity import Capacity
-from voxelboard.runners.estimates import ModelSize, Workload, calibrate, calibration, needs_of, size_of, workload_of
+from voxelboard.runners.estimates import calibrate, calibration, feature_needs, needs_of, size_of
 from voxelboard.runners.plan import Cell, Job, Plan
 from voxelboard.runners.workers.stages import Needs, Stage
 
@@ -42,21 +45,37 @@ class Estimator:
     def __init__(self, plan: Plan, settings: Settings, workers: Workers) -> None:
         self._settings, self._workers = settings, workers
         self._sizes: dict[str, ModelSize | None] = {}
-        self._workload: Callable[[str, str], Workload | None] = cache(self._look_up)
+        self._open: Callable[[str, str], tuple[Any, Any]] = cache(_open)
         self._factors = self._calibrate(plan)
 
-    def needs(self, cells: Sequence[Cell]) -> Needs:
-        """Of the scores of some cells of one model, with its features."""
+    def needs(self, cells: Sequence[Cell], *, stored: bool = False) -> Needs:
+        """Of the scores of some cells of one model, with its features; ``stored``: without them."""
         first = cells[0]
-        return calibrate(self._expected(cells), self._factors.get((first.task, first.data)))
+        return calibrate(self._expected(cells, stored=stored), self._factors.get((first.task, first.data)))
+
+    def feature_needs(self, cells: Sequence[Cell]) -> Needs:
+        """Of the features of a model alone."""
+        first, workers = cells[0], self._workers
+        counted = self._work(cells[:1])
+        if counted is None:
+            return Needs()
+        expected = feature_needs(*counted, workers.threads, BASE_BYTES, gpu=workers.on_gpu)
+        return calibrate(expected, self._factors.get((first.task, first.data)))
 
     @property
     def calibrated(self) -> bool:
         """Whether stored cells corrected the times."""
         return bool(self._factors)
 
-    def _expected(self, cells: Sequence[Cell]) -> Needs:
-        first, workers, settings = cells[0], self._workers, self._settings
+    def _expected(self, cells: Sequence[Cell], *, stored: bool = False) -> Needs:
+        counted = self._work(cells)
+        if counted is None:
+            return Needs()
+        return needs_of(*counted, len(cells), self._workers.threads, gpu=self._workers.on_gpu, stored=stored)
+
+    def _work(self, cells: Sequence[Cell]) -> tuple[Work, ModelSize] | None:
+        """None for a model of unknown size."""
+        first, settings = cells[0], self._settings
         label = first.submission.label
         if label not in self._sizes:
             self._sizes[label] = size_of(
@@ -65,14 +84,12 @@ class Estimator:
                 offline=settings.offline,
                 allow_remote_code=settings.allow_remote_code,
             )
-        workload = self._workload(first.task, first.data)
-        return needs_of(cells, self._sizes[label], workload, settings.protocol, workers.threads, workers.on_gpu)
-
-    def _look_up(self, task: str, data: str) -> Workload | None:
-        from voxelboard.benchmark.readers.registry import open_dataset
-
-        opened: Any = open_dataset(data, task)
-        return workload_of(opened)
+        size = self._sizes[label]
+        if size is None:
+            return None
+        task, data = self._open(first.task, first.data)
+        subjects = [cell.subject for cell in cells]
+        return task.work(data, subjects, size, settings.protocol, on_gpu=self._workers.on_gpu), size
 
     def _calibrate(self, plan: Plan) -> Mapping[tuple[str, str], float]:
         jobs: dict[tuple[str, str], dict[str, list[Cell]]] = {}
@@ -94,14 +111,27 @@ class Estimator:
         return factors
 
 
+def _open(task: str, data: str) -> tuple[Any, Any]:
+    from voxelboard.benchmark.readers.registry import open_dataset
+    from voxelboard.benchmark.tasks import load_task
+
+    return load_task(task), open_dataset(data, task)
+
+
 def stages_of(plan: Plan, settings: Settings, workers: Workers, estimator: Estimator | None = None) -> list[Stage]:
     """The stages of a plan, the smallest first. ``estimator``: None leaves all needs open."""
     settings = replace(settings, device="cuda" if workers.on_gpu else "cpu")
     stages: list[tuple[float, list[Stage]]] = []
+    reads: dict[tuple[str, str], str] = {}  # (model, data) -> key of the stage that reads the stimuli first
     n_jobs = len(plan.jobs)
     for number, job in enumerate(plan.jobs):
         groups = _groups(job, ceil(len(workers.gpus) / max(1, n_jobs)), workers, estimator)
         made = _stages_of_job(job, groups, settings, estimator)
+        place = (job.submission.label, job.data)
+        if not job.submission.is_baseline:
+            if place in reads:
+                made[0] = replace(made[0], after=(*made[0].after, reads[place]))
+            reads.setdefault(place, made[0].key)
         seconds = sum(stage.needs.seconds or 0.0 for stage in made)
         # what is not known goes by its number of parameters, behind what is known
         unknown = any(stage.needs.seconds is None for stage in made) and estimator is not None
@@ -113,15 +143,16 @@ def stages_of(plan: Plan, settings: Settings, workers: Workers, estimator: Estim
 def _stages_of_job(
     job: Job, groups: list[tuple[Cell, ...]], settings: Settings, estimator: Estimator | None
 ) -> list[Stage]:
-    def needs(cells: Sequence[Cell]) -> Needs:
-        return estimator.needs(cells) if estimator else Needs()
+    def needs(cells: Sequence[Cell], *, stored: bool = False) -> Needs:
+        return estimator.needs(cells, stored=stored) if estimator else Needs()
 
     # the harness' own rows have next to no features
     if len(groups) == 1 or job.submission.is_baseline:
         return [Stage("scores", group, settings, needs=needs(group)) for group in groups]
-    first = Stage("features", job.cells, settings, needs=needs(job.cells[:1]))
+    expected = estimator.feature_needs(job.cells) if estimator else Needs()
+    first = Stage("features", job.cells, settings, needs=expected)
     stored = replace(settings, fresh=False)  # made afresh once is enough
-    return [first, *(Stage("scores", group, stored, (first.key,), needs(group)) for group in groups)]
+    return [first, *(Stage("scores", group, stored, (first.key,), needs(group, stored=True)) for group in groups)]
 
 
 def _groups(job: Job, n_wanted: int, workers: Workers, estimator: Estimator | None) -> list[tuple[Cell, ...]]:
@@ -151,7 +182,7 @@ def too_large(stages: Sequence[Stage], here: Capacity, free_disk: int) -> list[s
         ):
             if need and need > there:
                 lines.append(f"{stage.label} needs about {gib(need)} of {what}, {gib(there)} are there")
-    disk = sum(stage.needs.disk_bytes or 0 for stage in stages if stage.kind == "scores")
+    disk = sum(stage.needs.disk_bytes or 0 for stage in stages)
     if disk > free_disk:
         lines.append(f"the run needs about {gib(disk)} of disk, {gib(free_disk)} are free")
     return lines

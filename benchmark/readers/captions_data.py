@@ -76,9 +76,23 @@ class CaptionsData(Dataset, Protocol):
     in_correspondence: bool
     """Whether voxel k is the same place in all subjects (a common surface)."""
 
+    n_repeats: int  # presentations of a test image
+
     @property
     def images(self) -> CaptionedImages:
         """All images that a subject saw, with their captions."""
+        ...
+
+    def train_ids(self, subject: str) -> IntArray:
+        """The training images of a subject."""
+        ...
+
+    def n_voxels(self, subject: str) -> int:
+        """Voxels of a subject, at most; reads no responses."""
+        ...
+
+    def n_words(self) -> int:
+        """Words of all captions, about; reads no pictures."""
         ...
 
     def responses(self, subject: str) -> ImageResponses:

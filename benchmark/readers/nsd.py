@@ -51,6 +51,7 @@ _BETAS = "betas_fithrf_GLMdenoise_RR"
 _STIMULI = "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5"
 _FORMAT = 1  # of what is kept
 _PIXEL_CHUNK = 500
+_WORDS_AN_IMAGE = 52.5  # COCO has five captions of 10.5 words
 
 
 class Nsd:
@@ -75,6 +76,7 @@ class Nsd:
 
     kind: DatasetKind
     task: TaskName = "captions"
+    n_repeats = REPEATS
     ceiling_kind: CeilingKind = "repeats"
 
     def __init__(self, card: Card, folder: Path, variant: str, keep: Path) -> None:
@@ -114,6 +116,16 @@ class Nsd:
         """Images with three repeats that are no test images."""
         require_subject(self.name, subject, self.subjects)
         return trained_images(self._shown(subject), self.test_ids, len(self._stimuli.coco_ids), REPEATS)
+
+    def n_voxels(self, subject: str) -> int:
+        """Voxels of the scored regions; a few that hold no numbers are left out when they are read."""
+        require_subject(self.name, subject, self.subjects)
+        return int(self._regions(subject)[1].sum())
+
+    def n_words(self) -> int:
+        """By the average of COCO: reading its captions takes a minute."""
+        n_images = len(self.test_ids) + sum(len(self.train_ids(subject)) for subject in self.subjects)
+        return round(n_images * _WORDS_AN_IMAGE)
 
     @cached_property
     def images(self) -> CaptionedImages:

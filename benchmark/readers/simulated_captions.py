@@ -89,6 +89,7 @@ class SimulatedCaptions:
             raise UserError("a simulation needs one subject, two repeats and two voxels a region or more")
         self.spec, self.name = spec, name
         self.subjects = tuple(f"sim{i + 1:02d}" for i in range(spec.n_subjects))
+        self.n_repeats = spec.n_repeats
         self.test_ids: IntArray = np.arange(spec.n_test, dtype=np.int64)
         self.static_vectors: StaticVectors | None = _word_vectors(spec.seed, name)
         n_images = spec.n_test + spec.n_subjects * spec.n_train
@@ -101,13 +102,26 @@ class SimulatedCaptions:
         start = self.spec.n_test + self._number(subject) * self.spec.n_train
         return np.arange(start, start + self.spec.n_train, dtype=np.int64)
 
+    def n_voxels(self, subject: str) -> int:
+        """Voxels of all regions."""
+        require_subject(self.name, subject, self.subjects)
+        return len(self.rois)
+
+    def n_words(self) -> int:
+        """Words of all captions."""
+        return sum(len(caption.split()) for captions in self._said for caption in captions)
+
+    @cached_property
+    def _said(self) -> list[tuple[str, ...]]:
+        return [
+            tuple(describe(scene, np.random.default_rng([self.spec.seed, _CAPTION, i])))
+            for i, scene in enumerate(self.scenes)
+        ]
+
     @cached_property
     def images(self) -> CaptionedImages:
         """All images of all subjects."""
-        kinds = list(KINDS)
-        said = [
-            describe(scene, np.random.default_rng([self.spec.seed, _CAPTION, i])) for i, scene in enumerate(self.scenes)
-        ]
+        kinds, said = list(KINDS), self._said
         shown = np.array([[kind in scene.kinds for kind in kinds] for scene in self.scenes])
         ids = np.arange(len(self.scenes))
         return captioned_images(ids, said, shown, kinds, picture_statistics(self.pixels(ids)))

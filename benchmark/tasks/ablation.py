@@ -29,6 +29,8 @@ from voxelboard.benchmark.tasks.conditions import INTACT, condition_statistics, 
 from voxelboard.benchmark.tasks.narrative import ModelFeatures, Narrative, held_out_responses
 from voxelboard.benchmark.tasks.preparation import Cohort, cohorts
 from voxelboard.benchmark.tasks.scoring import UNITS, HeldOutResponses, roi_influence, summarise
+from voxelboard.benchmark.tasks.story_work import ablation_work
+from voxelboard.benchmark.tasks.work import ModelSize, Work
 
 FloatArray = NDArray[np.float64]
 Influence = Mapping[int, FloatArray]  # ROI number -> (n_blocks,)
@@ -50,6 +52,21 @@ class Ablation:
         """Those of the task narrative that read words."""
         rows = baseline_submissions(simulated=data.kind == "simulated", static_vectors=data.has_static_vectors)
         return [row for row in rows if row.label.removeprefix("voxelboard/") in ROWS]
+
+    def work(
+        self, data: NarrativeData, subjects: Sequence[str], size: ModelSize, protocol: Protocol, *, on_gpu: bool
+    ) -> Work:
+        """See :func:`ablation_work`."""
+        return ablation_work(data, subjects, size, protocol, on_gpu=on_gpu)
+
+    def prepare(self, submission: Submission, data: NarrativeData, context: RunContext) -> None:
+        """Read the stories with the model and its untrained twins, and the perturbed test stories, into the store."""
+        sources = open_sources(submission, data, context.settings, context.store, context.device, context.progress)
+        sources.features()
+        for twin in sources.twins.values():
+            twin()
+        tested = dict.fromkeys(segment.story for segment in data.split.test_segments)
+        _perturbed_features(sources, data, tuple(tested), context)
 
     def measure(
         self, submission: Submission, data: NarrativeData, subjects: Sequence[str], context: RunContext
@@ -105,7 +122,7 @@ def _conditions(
         tests = _tests(data, cohort, subjects)
         if not tests:
             continue
-        perturbed = _perturbed_features(sources, data, cohort, context)
+        perturbed = _perturbed_features(sources, data, stories_tested(cohort), context)
         context.progress("conditions", 0, 0)
         found |= condition_statistics(
             features, perturbed, data.stories, cohort, tests, context.protocol, context.device
@@ -118,7 +135,7 @@ def _tests(data: NarrativeData, cohort: Cohort, subjects: Sequence[str]) -> dict
 
 
 def _perturbed_features(
-    sources: Sources, data: NarrativeData, cohort: Cohort, context: RunContext
+    sources: Sources, data: NarrativeData, tested: Sequence[str], context: RunContext
 ) -> dict[str, Features]:
     policy, seed = context.protocol.ablation, context.protocol.seed
     read = sources.read
@@ -130,10 +147,7 @@ def _perturbed_features(
     perturbed = {}
     for done, condition in enumerate(policy.conditions):
         context.progress(f"reading, {condition}", done, len(policy.conditions))
-        stories = {
-            name: perturb_story(data.stories[name], condition, policy.window_words, seed)
-            for name in stories_tested(cohort)
-        }
+        stories = {name: perturb_story(data.stories[name], condition, policy.window_words, seed) for name in tested}
         perturbed[condition] = read(stories)
     return perturbed
 

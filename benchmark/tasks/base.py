@@ -25,6 +25,7 @@ from voxelboard.benchmark.records import (
 )
 from voxelboard.benchmark.settings import Settings
 from voxelboard.benchmark.submission import Submission
+from voxelboard.benchmark.tasks.work import ModelSize, Work
 
 Arrays = dict[str, NDArray[np.generic]]
 StageProgress = Callable[[str, int, int], None]  # (stage, done, total)
@@ -110,6 +111,10 @@ class Task(Protocol):
         InvalidNumbers
             when a canary finds something: the numbers would mean nothing.
         """
+        ...
+
+    def work(self, data: Any, subjects: Sequence[str], size: ModelSize, protocol: Measurement, *, on_gpu: bool) -> Work:
+        """What ``measure`` will take for a model of this size; reads sizes and texts of the data set, no responses."""
         ...
 
 

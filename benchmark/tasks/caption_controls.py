@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxelboard.benchmark.features.caption_embeddings import ImageEmbeddings, embed_images, embed_texts
+from voxelboard.benchmark.features.store import FeatureStore
 from voxelboard.benchmark.models.base import WordModel
 from voxelboard.benchmark.models.baselines import Static
 from voxelboard.benchmark.protocol import Protocol
@@ -187,12 +188,16 @@ def contrast_maps(
     The sentences go through the encoder as further test rows, so the contrast is that of its own weights.
     """
     names = list(PROBES)
-    texts = [text for name in names for text in PROBES[name]]
-    probes = embed_texts(model, texts, context.store)[layer]
+    probes = embed_probes(model, context.store)[layer]
     means = np.stack([probes[i * 5 : (i + 1) * 5].mean(axis=0) for i in range(len(names))])
     predicted = fit_layer(captions[subject.train_rows], means, subject, context.protocol, context.device)
     of = dict(zip(names, predicted[:, : subject.n_voxels], strict=True))
     return {f"contrast__{a}-{b}": of[a] - of[b] for a, b in combinations(names, 2)}
+
+
+def embed_probes(model: WordModel, store: FeatureStore) -> Float32Array:
+    """(n_layers, n_sentences, n_features) of the sentences of all groups, one group after the other."""
+    return embed_texts(model, [text for texts in PROBES.values() for text in texts], store)
 
 
 def facets_of(axis: str, value: str, found: Mapping[str, RoiEstimates]) -> list[Facet]:

@@ -34,6 +34,7 @@ from voxelboard.benchmark.tasks.caption_controls import (
     contrast_maps,
     control_facets,
     embed_controls,
+    embed_probes,
     facets_of,
     fractional_facets,
     plain_facet,
@@ -66,7 +67,9 @@ from voxelboard.benchmark.tasks.caption_scores import (
     retrieval_estimates,
 )
 from voxelboard.benchmark.tasks.caption_sources import CaptionSources, open_caption_sources
+from voxelboard.benchmark.tasks.caption_work import caption_work
 from voxelboard.benchmark.tasks.scoring import HeldOutResponses
+from voxelboard.benchmark.tasks.work import ModelSize, Work
 
 # Of the harness' own rows those that exist for pictures: they have neither sound nor time.
 _ROWS = frozenset(
@@ -109,6 +112,24 @@ class Captions:
             else row
             for row in kept
         ]
+
+    def work(
+        self, data: CaptionsData, subjects: Sequence[str], size: ModelSize, protocol: Protocol, *, on_gpu: bool
+    ) -> Work:
+        """See :func:`caption_work`."""
+        return caption_work(data, subjects, size, protocol, on_gpu=on_gpu)
+
+    def prepare(self, submission: Submission, data: CaptionsData, context: RunContext) -> None:
+        """Embed all captions with the model, its twins and the controls, and the sentences of the contrasts, into the store."""
+        sources = open_caption_sources(submission, data, context)
+        for twin in sources.twins.values():
+            twin()
+        if sources.model is None or submission.is_baseline:
+            return
+        embed_controls(sources.model, data, context)
+        embed_probes(sources.model, context.store)
+        if several := _several_captions(data):
+            embed_texts(sources.model, [caption for captions in several for caption in captions], context.store)
 
     def measure(
         self, submission: Submission, data: CaptionsData, subjects: Sequence[str], context: RunContext
@@ -239,14 +260,19 @@ def _parts(
 
 def _caption_ceiling_facets(data: CaptionsData, model: WordModel, layer: int, context: RunContext) -> list[Facet]:
     """How alike the captions of one image are to this model: the ceiling of decoding, over all captions of an image."""
-    images = [data.images.captions[row] for row in data.images.rows(data.test_ids)[:_CEILING_IMAGES]]
-    several = [captions for captions in images if len(captions) > 1]
+    several = _several_captions(data)
     if not several:
         return []
     flat = embed_texts(model, [caption for captions in several for caption in captions], context.store)[layer]
     parts = np.split(flat, np.cumsum([len(captions) for captions in several])[:-1])
     found = mean_estimate(caption_ceiling(parts), "r of a caption with the mean of the image's others, t", "r")
     return [plain_facet("analysis", "caption ceiling", {"caption_r": found})]
+
+
+def _several_captions(data: CaptionsData) -> list[tuple[str, ...]]:
+    """The captions of the first test images that have more than one."""
+    images = [data.images.captions[row] for row in data.images.rows(data.test_ids)[:_CEILING_IMAGES]]
+    return [captions for captions in images if len(captions) > 1]
 
 
 def _dataset_stamp(data: CaptionsData, responses: ImageResponses, cell: CellResult) -> DatasetStamp:

@@ -33,11 +33,10 @@ from voxelboard.benchmark.tasks.drama_encode import (
 from voxelboard.benchmark.tasks.drama_scores import ViewerResults, score_viewer
 from voxelboard.benchmark.tasks.drama_sources import DramaSources, open_drama_sources
 from voxelboard.benchmark.tasks.encode import common_tr
+from voxelboard.benchmark.tasks.film_work import NOT_BY_LEVEL, drama_work
 from voxelboard.benchmark.tasks.preparation import NOISE_BRAIN, Cohort, cohorts
 from voxelboard.benchmark.tasks.scoring import HeldOutResponses, roi_statistics, voxel_statistics
-
-# Rows about which "which level" is no question.
-_NOT_BY_LEVEL = ("constant", "context-noise", "confounds", "spectral", "cross-subject")
+from voxelboard.benchmark.tasks.work import ModelSize, Work
 
 
 class Drama:
@@ -53,6 +52,19 @@ class Drama:
         # voxels of real viewers have no counterpart in another viewer, and their films come without sound and picture
         absent = () if data.kind == "simulated" else ("cross-subject", "spectral")
         return [row for row in rows if row.model.id not in absent]
+
+    def work(
+        self, data: DramaData, subjects: Sequence[str], size: ModelSize, protocol: Protocol, *, on_gpu: bool
+    ) -> Work:
+        """See :func:`drama_work`."""
+        return drama_work(data, subjects, size, protocol, on_gpu=on_gpu)
+
+    def prepare(self, submission: Submission, data: DramaData, context: RunContext) -> None:
+        """Read the texts of all runs and levels with the model and its untrained twins into the store."""
+        sources = open_drama_sources(submission, data, context)
+        sources.features()
+        for twin in sources.twins.values():
+            twin()
 
     def measure(
         self, submission: Submission, data: DramaData, subjects: Sequence[str], context: RunContext
@@ -73,7 +85,7 @@ class Drama:
         with stopwatch.stage("receipt"):
             context.progress("receipt", 0, 0)
             receipt = sources.receipt()
-        by_level = not submission.is_baseline or (submission.model.id or "").partition("-d")[0] not in _NOT_BY_LEVEL
+        by_level = not submission.is_baseline or (submission.model.id or "").partition("-d")[0] not in NOT_BY_LEVEL
         stamp = model_stamp(submission, sources.identity, sources.n_layers, sources.n_features)
         # the harness' own rows have next to nothing beyond the confounds: their ratio says nothing
         resolved = {**receipt, **({"alarms": ()} if submission.is_baseline else {})}

@@ -57,6 +57,8 @@ from voxelboard.benchmark.tasks.open_track import (
 )
 from voxelboard.benchmark.tasks.preparation import NOISE_BRAIN, Cohort, cohorts
 from voxelboard.benchmark.tasks.scoring import HeldOutResponses, by_voxel, equalise, roi_statistics, voxel_statistics
+from voxelboard.benchmark.tasks.story_work import narrative_work
+from voxelboard.benchmark.tasks.work import ModelSize, Work
 
 Float32Array = NDArray[np.float32]
 
@@ -90,6 +92,12 @@ class Narrative:
     def mandatory_rows(self, data: DatasetFacts) -> list[Submission]:
         """Constant vector, context noise, random and static word vectors, confounds, the other listeners, the oracle."""
         return baseline_submissions(simulated=data.kind == "simulated", static_vectors=data.has_static_vectors)
+
+    def work(
+        self, data: NarrativeData, subjects: Sequence[str], size: ModelSize, protocol: Protocol, *, on_gpu: bool
+    ) -> Work:
+        """See :func:`narrative_work`."""
+        return narrative_work(data, subjects, size, protocol, on_gpu=on_gpu)
 
     def prepare(self, submission: Submission, data: NarrativeData, context: RunContext) -> None:
         """Read the stories with the model and its untrained twins, and explain them if asked, into the store."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``voxelboard run``: plan, score what is missing, show the scores, draw the board."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,13 +120,34 @@ def run(
 
 def _show_plan(plan: "Plan", settings: "Settings", how: "Launch", records: Path, as_json: bool) -> int:
     """Print the plan with what it takes; the exit code is 3 when it cannot fit on this machine."""
-    from voxelboard.runners.launching import Forecast, forecast
+    from voxelboard.runners.launching import Forecast, forecast, needs_columns
 
     ahead: Forecast = forecast(plan, settings, how, records)
     waiting = {cell.label for cell in plan.to_run}
     if as_json:
-        cells = [{**_cell_json(cell), "to_run": cell.label in waiting, "needs": ahead.of(cell)} for cell in plan.cells]
-        put_json({"cells": cells, "stored": len(plan.stored), "to_run": len(plan.to_run), "total": ahead.total()})
+        cells = [
+            {**_cell_json(cell), "to_run": cell.label in waiting, "needs": asdict(ahead.of(cell))}
+            for cell in plan.cells
+        ]
+        shared = [
+            {
+                "submission": stage.job.submission.label,
+                "task": stage.job.task,
+                "dataset": stage.job.dataset,
+                "subjects": list(stage.job.subjects),
+                "needs": asdict(stage.needs),
+            }
+            for stage in ahead.features
+        ]
+        put_json(
+            {
+                "cells": cells,
+                "features": shared,
+                "stored": len(plan.stored),
+                "to_run": len(plan.to_run),
+                "total": ahead.total(),
+            }
+        )
     else:
         rows = [
             (
@@ -135,10 +156,23 @@ def _show_plan(plan: "Plan", settings: "Settings", how: "Launch", records: Path,
                 cell.dataset,
                 cell.subject,
                 "run" if cell.label in waiting else "stored",
-                *ahead.columns(cell),
+                *needs_columns(ahead.of(cell)),
                 cell.note,
             )
             for cell in plan.cells
+        ]
+        rows += [
+            (
+                job.submission.label,
+                job.task,
+                job.dataset,
+                "features",
+                "run",
+                *needs_columns(stage.needs),
+                "once for all",
+            )
+            for stage in ahead.features
+            for job in (stage.job,)
         ]
         headings = ("model", "task", "data", "subject", "plan", "time", "host", "GPU", "disk", "why")
         put_table(headings, rows, right=(5, 6, 7, 8))

@@ -59,7 +59,10 @@ def submit_plan(
         say("nothing to submit")
         return None
     run = _make_run(results, stages, science)
-    first = _submit(submitit, run, [s for s in stages if s.kind == "features"], profile.features, profile, [])
+    features = [stage for stage in stages if stage.kind == "features"]
+    first = _submit(submitit, run, [s for s in features if not s.after], profile.features, profile, [])
+    # what a model has read for one task it does not read again for another on the same stimuli
+    first += _submit(submitit, run, [s for s in features if s.after], profile.features, profile, first)
     _submit(submitit, run, [s for s in stages if s.kind == "scores"], profile.scores, profile, first)
     say(f"submitted {len(stages)} jobs; `voxelboard status` shows them, their logs are in {run.logs}")
     return run
@@ -68,11 +71,14 @@ def submit_plan(
 def cluster_stages(plan: Plan, settings: Settings, profile: SlurmProfile) -> list[Stage]:
     """The features of each model on each data set once, and its cells in jobs of ``subjects_per_job``."""
     stages: list[Stage] = []
+    reads: dict[tuple[str, str], tuple[str, ...]] = {}  # (model, data) -> the features of an earlier task
     for job in plan.jobs:
         after: tuple[str, ...] = ()
         if not job.submission.is_baseline:
-            features = Stage("features", job.cells, _on(settings, profile.features))
+            place = (job.submission.label, job.data)
+            features = Stage("features", job.cells, _on(settings, profile.features), reads.get(place, ()))
             stages.append(features)
+            reads.setdefault(place, (features.key,))
             after = (features.key,)
         scores = replace(_on(settings, profile.scores), fresh=settings.fresh and not after)
         size = profile.subjects_per_job

@@ -6,31 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from voxelboard.benchmark.encoding.memory import estimate_memory
 from voxelboard.benchmark.errors import MissingPrerequisite
 from voxelboard.benchmark.protocol import V1
 from voxelboard.benchmark.readers.base import DatasetFacts
-from voxelboard.benchmark.readers.registry import open_dataset
 from voxelboard.benchmark.records import Environment
 from voxelboard.benchmark.settings import Settings
 from voxelboard.benchmark.submission import baseline_submissions, load_submission
+from voxelboard.benchmark.tasks.work import ModelSize, Work
 from voxelboard.runners.capacity import Capacity
-from voxelboard.runners.estimates import (
-    ModelSize,
-    Workload,
-    calibrate,
-    calibration,
-    needs_of,
-    size_of,
-    workload_of,
-)
+from voxelboard.runners.estimates import calibrate, calibration, feature_needs, needs_of, size_of
 from voxelboard.runners.execution import choose_workers
 from voxelboard.runners.plan import Plan, make_plan
 from voxelboard.runners.staging import Workers, stages_of, too_large
 from voxelboard.runners.workers.stages import Needs, Stage
 
 GIB = 1 << 30
-LARGE = Workload(n_train=9000, n_test=300, n_rows=9300, n_words=60_000, n_voxels={"s1": 90_000, "s2": 80_000})
 
 
 class Known:
@@ -39,8 +29,11 @@ class Known:
     def __init__(self, seconds: dict[str, float | None], host_bytes: int = GIB) -> None:
         self.seconds, self.host_bytes = seconds, host_bytes
 
-    def needs(self, cells) -> Needs:  # type: ignore[no-untyped-def]
+    def needs(self, cells, stored: bool = False) -> Needs:  # type: ignore[no-untyped-def]
         return Needs(self.seconds[cells[0].submission.label], self.host_bytes * len(cells), 0, 0)
+
+    def feature_needs(self, cells) -> Needs:  # type: ignore[no-untyped-def]
+        return Needs(self.seconds[cells[0].submission.label], self.host_bytes, 0, 0)
 
 
 def plan_of(tmp_path: Path, facts: DatasetFacts, *names: str) -> Plan:
@@ -90,35 +83,27 @@ def test_what_cannot_fit_is_told(tmp_path: Path, facts: DatasetFacts) -> None:
     assert too_large([Stage("scores", job.cells, Settings(V1))], here, 0) == [], "unknown is not too large"
 
 
-def test_host_memory_is_that_of_the_measured_estimate(tmp_path: Path, facts: DatasetFacts) -> None:
-    (job,) = plan_of(tmp_path, replace(facts, subjects=("s1", "s2")), "planted-q0.9").jobs
+def test_needs_are_work_in_seconds_and_bytes_of_this_machine() -> None:
     size = ModelSize(n_layers=13, n_features=768, n_parameters=124_000_000, weight_bytes=500 << 20, n_twins=3)
-    for gpu in (False, True):
-        needs = needs_of(job.cells, size, LARGE, V1, 4, gpu)
-        fit = estimate_memory(
-            n_train=9000,
-            n_test=300,
-            n_features=768,
-            n_delays=4,
-            n_targets=170_000,
-            n_layers=13,
-            on_gpu=gpu,
-        )
-        assert needs.host_bytes == fit.host + (0 if gpu else 1000 << 20)
-        assert needs.device_bytes == (max(fit.device, 1000 << 20) if gpu else 0)
-        assert needs.disk_bytes == 4 * (4 * 13 * 9300 * 768) + 2 * (1 << 20)
-    slow, fast = needs_of(job.cells, size, LARGE, V1, 1, False), needs_of(job.cells, size, LARGE, V1, 1, True)
-    assert slow.seconds > 20 * fast.seconds
-    assert needs_of(job.cells, None, LARGE, V1, 1, False) == Needs()
-    assert needs_of(job.cells, size, None, V1, 1, False) == Needs()
+    work = Work(1e6, 3e13, 100, 10**9, 5 * GIB, 2 * GIB, 7 * GIB)
+    needs = needs_of(work, size, 2, 1, gpu=False)
+    assert needs.host_bytes == 5 * GIB + (100 << 20) + (1000 << 20), "a twin is drawn beside the model"
+    assert (needs.device_bytes, needs.disk_bytes) == (0, 7 * GIB + 2 * (1 << 20))
+    on_gpu = needs_of(work, size, 2, 1, gpu=True)
+    assert (on_gpu.host_bytes, on_gpu.device_bytes) == (5 * GIB + (100 << 20), 2 * GIB)
+    reading, scores = feature_needs(work, size, 1, GIB, gpu=False), needs_of(work, size, 2, 1, gpu=False, stored=True)
+    assert needs.seconds is not None
+    assert reading.seconds is not None
+    assert scores.seconds is not None
+    assert needs.seconds == pytest.approx(reading.seconds + scores.seconds, rel=0.01)
+    assert reading.disk_bytes == 7 * GIB
+    assert scores.disk_bytes == 2 * (1 << 20)
+    faster = needs_of(work, size, 2, 4, gpu=False).seconds
+    assert faster is not None
+    assert 2.5 < needs.seconds / faster < 4, "matrix products are shared by threads, the rest is not"
 
 
-def test_the_size_of_a_real_data_set_and_of_planted_and_built_in_models() -> None:
-    workload = workload_of(open_dataset("simulated-narrative:tiny"))
-    assert workload is not None
-    assert workload.n_train == 6 * 120
-    assert workload.n_rows == workload.n_train + workload.n_test
-    assert set(workload.n_voxels) == {"sim01", "sim02", "sim03"}
+def test_planted_built_in_and_unknown_models_have_a_size() -> None:
     planted = size_of(load_submission("planted-q0.9"), V1, offline=True, allow_remote_code=False)
     assert planted is not None
     from voxelboard.benchmark.models.simulated import planted_model
@@ -129,6 +114,27 @@ def test_the_size_of_a_real_data_set_and_of_planted_and_built_in_models() -> Non
     guessed = size_of(load_submission("gpt2"), V1, offline=True, allow_remote_code=False)
     assert guessed is not None
     assert guessed.n_layers * guessed.n_features == pytest.approx(13 * 768, rel=0.35), "no file of it is here"
+    assert guessed.passes(V1) == 2.0
+    masked = ModelSize(12, 768, 110_000_000, 440_000_000, 3, "prefixes")
+    assert masked.passes(V1) == 96.0, "each word is the last one of a prefix of 64 to 127"
+
+
+def test_a_second_task_on_the_same_stimuli_waits_for_the_features_of_the_first(tmp_path: Path) -> None:
+    facts = DatasetFacts("simulated-ablation", "1.0.0", "simulated", ("s1", "s2", "s3"), True)
+    cells = [
+        cell
+        for task in ("narrative", "ablation")
+        for cell in make_plan(
+            [load_submission("planted-q0.9"), *baseline_submissions(simulated=True)[:1]], task, 1, facts, V1, tmp_path
+        ).cells
+    ]
+    plan = Plan(tuple(cells))
+    for workers in (Workers((None,) * 2, 1, GIB), Workers((None,) * 8, 1, GIB)):
+        stages = [s for s in stages_of(plan, Settings(V1), workers) if not s.job.submission.is_baseline]
+        first = next(stage for stage in stages if stage.job.task == "narrative")
+        second = next(stage for stage in stages if stage.job.task == "ablation")
+        assert first.after == ()
+        assert second.after == (first.key,)
 
 
 def test_times_are_corrected_by_what_stored_cells_took(tmp_path: Path, facts: DatasetFacts) -> None:

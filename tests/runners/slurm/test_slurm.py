@@ -216,6 +216,10 @@ def test_stages_of_a_cluster_share_features_and_split_subjects(tmp_path: Path) -
         ("scores", 1, 0),
     ]
     assert len({stage.key for stage in stages}) == 5
+    again = make_plan(entries, "ablation", 1, FACTS, V1, tmp_path, data=DATA)
+    both = cluster_stages(Plan((*plan.cells, *again.cells)), Settings(V1), profile)
+    first, second = (stage for stage in both if stage.kind == "features")
+    assert (first.after, second.after) == ((), (first.key,)), "the second task finds the stories read"
     on_gpu = profile.features.model_copy(update={"gpus": 1})
     stages = cluster_stages(plan, Settings(V1), profile.model_copy(update={"features": on_gpu}))
     assert [stage.settings.device for stage in stages[:2]] == ["cuda", "cpu"]

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The work of the tasks that read stories or sets of sentences: narrative and ablation."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from voxelboard.benchmark.protocol import Protocol
+from voxelboard.benchmark.readers.base import NarrativeData, Segment
+from voxelboard.benchmark.tasks.encode import for_rows
+from voxelboard.benchmark.tasks.work import (
+    DESIGNS,
+    FLOAT32,
+    TOKENS_PER_WORD,
+    Fit,
+    ModelSize,
+    Work,
+    kept_bytes,
+    memory_of,
+    permutation_flops,
+    targets_of,
+    voxel_counts,
+)
+
+_DIAGNOSTIC_FITS = (
+    7  # of the main layer: shifted, exact, capacity, static, two shares of the training, two halves of it
+)
+
+
+def narrative_work(
+    data: NarrativeData, subjects: Sequence[str], size: ModelSize, protocol: Protocol, *, on_gpu: bool
+) -> Work:
+    """All layers of a model and its twins, raw and unique, in every outer fold; diagnostics for submissions."""
+    if size.row == "cross-subject":
+        return _cross_subject_work(data, subjects, size, protocol, on_gpu=on_gpu)
+    diagnostics = 0 if size.row else _DIAGNOSTIC_FITS
+    return _work(data, subjects, size, protocol, on_gpu=on_gpu, n_models=size.n_models, beside=diagnostics)
+
+
+def ablation_work(
+    data: NarrativeData, subjects: Sequence[str], size: ModelSize, protocol: Protocol, *, on_gpu: bool
+) -> Work:
+    """The task narrative without its diagnostics, the model once more for the conditions, and the test texts of each."""
+    n_conditions = len(protocol.ablation.conditions)
+    tested = dict.fromkeys(segment.story for segment in data.split.test_segments)
+    n_words = sum(data.stories[name].n_words for name in tested) * n_conditions
+    n_rows = sum(data.stories[name].n_trs for name in tested) * n_conditions
+    work = _work(
+        data,
+        subjects,
+        size,
+        protocol,
+        on_gpu=on_gpu,
+        n_models=size.n_models + 1,
+        n_times_tested=1 + n_conditions,
+    )
+    return replace(
+        work,
+        tokens=work.tokens + TOKENS_PER_WORD * size.passes(protocol) * n_words,
+        feature_bytes=work.feature_bytes + FLOAT32 * size.n_layers * n_rows * size.n_features,
+    )
+
+
+def _work(
+    data: NarrativeData,
+    subjects: Sequence[str],
+    size: ModelSize,
+    protocol: Protocol,
+    *,
+    on_gpu: bool,
+    n_models: int,
+    beside: int = 0,
+    n_times_tested: int = 1,
+) -> Work:
+    protocol = for_rows(protocol, data.stories)
+    n_delays = len(protocol.design.delays_trs)
+    fitted = data.subjects if data.ceiling_kind == "inter_subject" else subjects
+    counted = _voxels(data)
+    n_targets = targets_of(counted, fitted, protocol)
+    fit = _largest_fold(data, size.n_features * n_delays, n_targets)
+    n_folds = len(data.split.folds)
+    n_fits = n_folds * (DESIGNS * size.n_layers * n_models + beside)
+    n_test = sum(segment.stop - segment.start for segment in data.split.test_segments)
+    n_voxels = sum(counted[subject] for subject in subjects)
+    tested = fit._replace(n_test=fit.n_test * n_times_tested)
+    memory = memory_of(tested, size, protocol, n_delays, on_gpu=on_gpu)
+    n_rows = sum(story.n_trs for story in data.stories.values())
+    n_words = sum(story.n_words for story in data.stories.values())
+    return Work(
+        tokens=size.n_models * TOKENS_PER_WORD * size.passes(protocol) * n_words,
+        flops=n_fits * fit.flops(protocol) + permutation_flops(n_test, n_voxels, protocol),
+        n_fits=n_fits,
+        response_bytes=FLOAT32 * n_rows * n_targets,
+        host_bytes=memory.host + kept_bytes(n_test, n_targets, 4 + 2 * size.n_twins + 3 * n_times_tested),
+        device_bytes=memory.device,
+        feature_bytes=size.n_models * FLOAT32 * size.n_layers * n_rows * size.n_features,
+    )
+
+
+def _cross_subject_work(
+    data: NarrativeData, subjects: Sequence[str], size: ModelSize, protocol: Protocol, *, on_gpu: bool
+) -> Work:
+    """One fit a subject, from the voxels of all others without delays; nothing is read or kept in the store."""
+    counted = _voxels(data)
+    one = replace(size, row="others", n_layers=1, n_twins=0)
+    still = replace(protocol, design=replace(protocol.design, delays_trs=(0,)))
+    works = []
+    for subject in subjects:
+        n_features = sum(counted[other] for other in data.subjects if other != subject)
+        own = replace(one, n_features=n_features)
+        works.append(_work(data, [subject], own, still, on_gpu=on_gpu, n_models=1))
+    largest = max(works, key=lambda work: work.host_bytes)
+    n_rows = sum(story.n_trs for story in data.stories.values())
+    means = FLOAT32 * n_rows * sum(counted.values())
+    return replace(
+        largest,
+        tokens=0.0,
+        flops=sum(work.flops for work in works),
+        n_fits=sum(work.n_fits for work in works),
+        response_bytes=sum(work.response_bytes for work in works) + means,
+        host_bytes=largest.host_bytes + means,
+        feature_bytes=0,
+    )
+
+
+def _voxels(data: NarrativeData) -> dict[str, int]:
+    counted = voxel_counts(data)
+    # responses are read when they are looked up: labels alone are at hand
+    return counted if all(counted.values()) else voxel_counts(data, data.responses(data.subjects[0]).n_voxels)
+
+
+def _largest_fold(data: NarrativeData, n_columns: int, n_targets: int) -> Fit:
+    def length(segments: Sequence[Segment]) -> int:
+        return sum(segment.stop - segment.start for segment in segments)
+
+    train, test = max(data.split.folds, key=lambda fold: length(fold[0]))
+    return Fit(length(train), length(test), n_columns, n_targets)
