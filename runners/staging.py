@@ -189,5 +189,5 @@ def too_large(stages: Sequence[Stage], here: Capacity, free_disk: int) -> list[s
 
 
 def gib(n_bytes: float) -> str:
-    """``21.0 GiB``."""
-    return f"{n_bytes / 2**30:.1f} GiB"
+    """``21.0 GiB``, ``35 MiB``."""
+    return f"{n_bytes / 2**30:.1f} GiB" if n_bytes >= 2**30 / 10 else f"{n_bytes / 2**20:.0f} MiB"
