@@ -302,8 +302,13 @@ def cell_path(
     results: Path, protocol: str, submission: str, revision_folder: str, task: str, dataset: str, subject: str
 ) -> Path:
     """``results/<protocol>/<org>__<model>/<rev12>/<task>/<dataset>/<subject>.json``."""
-    folder = results / protocol / slug(submission) / revision_folder / task / slug(dataset)
+    folder = cells_folder(results, protocol, submission, revision_folder, task, dataset)
     return folder / f"{slug(subject)}.json"
+
+
+def cells_folder(results: Path, protocol: str, submission: str, revision_folder: str, task: str, dataset: str) -> Path:
+    """The folder of the records of a model on a task and a data set, a file for each subject."""
+    return results / protocol / slug(submission) / revision_folder / task / slug(dataset)
 
 
 def record_path(results: Path, record: Record, dataset: str) -> Path:

@@ -7,6 +7,7 @@ matter, for times are compared, not ordered. The index is only a memory: without
 
 import hashlib
 import json
+import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -17,6 +18,7 @@ from voxelboard.benchmark.records import Record, read_record, statistics_path
 
 _VERSION = 2
 _NAME = ".index"
+_SUFFIX = ".json"
 _WORTH_KEEPING = 100  # records; fewer are read in no time
 _Stamp = list[int]
 
@@ -79,7 +81,10 @@ class RecordIndex:
     """Summaries of the records below a folder."""
 
     def __init__(self, results: Path) -> None:
-        self._results, self._file = results, results / _NAME
+        self._file = results / _NAME
+        self._prefix = os.fspath(self._file).removesuffix(
+            _NAME
+        )  # text: a path object for each of 10,000 records is slow
         self._known = self._load()
         self._changed = False
 
@@ -88,7 +93,7 @@ class RecordIndex:
         stamp = _stamp(path)
         if stamp is None:
             return None
-        name = path.relative_to(self._results).as_posix()
+        name = os.fspath(path).removeprefix(self._prefix)
         known = self._known.get(name)
         if known is not None and known[0] == stamp:
             return known[1]
@@ -123,13 +128,14 @@ class RecordIndex:
 
 def _stamp(path: Path) -> _Stamp | None:
     """Sizes, times and inodes of a record and its statistics."""
+    name = os.fspath(path)
     try:
-        record = path.stat()
+        record = os.stat(name)  # noqa: PTH116 - see _prefix
     except (FileNotFoundError, NotADirectoryError):
         return None
     stamp = [record.st_size, record.st_mtime_ns, record.st_ino]
     try:
-        numbers = statistics_path(path).stat()
+        numbers = os.stat(f"{name.removesuffix(_SUFFIX)}.npz")  # noqa: PTH116 - see _prefix
     except FileNotFoundError:
         return stamp
     return [*stamp, numbers.st_size, numbers.st_mtime_ns, numbers.st_ino]

@@ -15,7 +15,7 @@ from voxelboard.benchmark.errors import DataError, UserError, unknown_name
 from voxelboard.benchmark.features.methods import choose_methods
 from voxelboard.benchmark.protocol import Protocol, TaskName, hash_json
 from voxelboard.benchmark.readers.base import DatasetFacts
-from voxelboard.benchmark.records import cell_path, revision_folder
+from voxelboard.benchmark.records import cells_folder, revision_folder, slug
 from voxelboard.benchmark.revision import resolved_revision
 from voxelboard.benchmark.submission import Submission, check_distinct
 from voxelboard.runners.index import RecordIndex, RecordSummary, summarise
@@ -143,17 +143,18 @@ def make_plan(
         does not have.
     """
     check_distinct(submissions)
-    chosen = _choose_subjects(dataset, subjects)
+    names = {subject: f"{slug(subject)}.json" for subject in _choose_subjects(dataset, subjects)}
     index, protocol_hash = RecordIndex(results), protocol.hash_of(task)
     cells = []
     for submission in submissions:
         _check_fits(submission, dataset, task)
         explained = explained_methods(submission, task, features, protocol)
         revision = resolved_revision(submission)
-        folder = revision_folder(revision, submission.weights, submission.seed)
-        for subject in chosen:
-            path = cell_path(results, protocol.name, submission.label, folder, task, dataset.name, subject)
-            expected = Expected(protocol_hash, revision, dataset.version, task_version, dtype, partial, *explained)
+        place = revision_folder(revision, submission.weights, submission.seed)
+        folder = cells_folder(results, protocol.name, submission.label, place, task, dataset.name)
+        expected = Expected(protocol_hash, revision, dataset.version, task_version, dtype, partial, *explained)
+        for subject, name in names.items():
+            path = folder / name
             state, note = cell_state(path, expected, index)
             named = data or dataset.name
             cells.append(
