@@ -108,7 +108,7 @@ def measure(
             attribution=result.attribution,
             checks=result.checks,
             statistics_sha256=statistics_sha256(result.arrays),
-            partial=settings.limit is not None,
+            partial=settings.partial,
             environment=describe_environment(stopwatch, context.device, settings.batch_size),
         )
         yield record, result.arrays

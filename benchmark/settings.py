@@ -20,6 +20,7 @@ class Settings:
     offline : nothing is downloaded.
     fresh : stored features are computed again.
     limit : train on the first ``limit`` segments of each fold only; such records are partial and never ranked.
+    fold : of the task narrative: score this outer fold alone (from 0), and the headline alone; partial, to check a record.
     features : of the task narrative: attribution methods to encode beside the states, or ``attributions`` for all.
     allow_remote_code : the command line's half of the double opt-in.
     """
@@ -33,3 +34,9 @@ class Settings:
     limit: int | None = None
     allow_remote_code: bool = False
     features: tuple[str, ...] = ()
+    fold: int | None = None
+
+    @property
+    def partial(self) -> bool:
+        """Whether the records are of a part of the data."""
+        return self.limit is not None or self.fold is not None

@@ -5,12 +5,12 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from voxelboard.benchmark.errors import DataError, unknown_name
+from voxelboard.benchmark.errors import DataError, UserError, unknown_name
 from voxelboard.benchmark.protocol import TaskName
 from voxelboard.benchmark.stimuli.stories import Story
 
@@ -161,6 +161,31 @@ class NarrativeData(Dataset, Protocol):
     def responses(self, subject: str) -> Responses:
         """The responses of one subject; raises UserError for an unknown subject."""
         ...
+
+
+class OneFold:
+    """A data set with one of its outer folds; all else is that of the data set.
+
+    Raises
+    ------
+    UserError
+        for a fold that it does not have.
+    """
+
+    def __init__(self, data: NarrativeData, fold: int) -> None:
+        folds = data.split.folds
+        if not 0 <= fold < len(folds):
+            raise UserError(f"{data.name} has no fold {fold}", f"allowed: 0 to {len(folds) - 1}")
+        self._data = data
+        self.split = Split(folds=(folds[fold],))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._data, name)
+
+
+def one_fold(data: NarrativeData, fold: int | None) -> NarrativeData:
+    """The data set with one fold, or as it is."""
+    return data if fold is None else cast("NarrativeData", OneFold(data, fold))
 
 
 @dataclass(frozen=True, eq=False)

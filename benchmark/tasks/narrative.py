@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from voxelboard.benchmark.protocol import Protocol, TaskName
-from voxelboard.benchmark.readers.base import DatasetFacts, NarrativeData
+from voxelboard.benchmark.readers.base import DatasetFacts, NarrativeData, one_fold
 from voxelboard.benchmark.readers.registry import roi_order
 from voxelboard.benchmark.records import Checks
 from voxelboard.benchmark.sources import open_sources, static_features
@@ -127,27 +127,29 @@ class Narrative:
             reading = committed_settings(submission, settings)
             sources = open_sources(submission, data, reading, context.store, context.device, progress)
             layer = committed_layer(submission, sources.n_layers)
+            part = one_fold(data, settings.fold)
         groups = None
         if sources.by_subject is None:
             with stopwatch.stage("responses"):  # before the features, which take longer: what is wrong is told at once
                 progress("responses", 0, 0)
                 protocol = for_rows(context.protocol, data.stories)
-                groups = cohorts(data, _with_partners(data, subjects), protocol, settings.limit)
+                groups = cohorts(part, _with_partners(data, subjects), protocol, settings.limit)
         with stopwatch.stage("receipt"):
             progress("receipt", 0, 0)
             receipt = sources.receipt()
         with stopwatch.stage("exposure"):
-            exposure = sources.exposure()
+            exposure = sources.exposure() if settings.fold is None else {}
         with stopwatch.stage("features"):
             features = {} if sources.by_subject else only_layer(sources.features(), layer)
-            twins = {seed: only_layer(twin(), layer) for seed, twin in sources.twins.items()}
+            wanted = sources.twins if settings.fold is None else {}
+            twins = {seed: only_layer(twin(), layer) for seed, twin in wanted.items()}
         beside = None
-        if not submission.is_baseline:
+        if not submission.is_baseline and settings.fold is None:
             beside = Beside(static_features(data, context.protocol), only_deviation(receipt.deviation, layer))
         explain = open_explainer(submission, context) if settings.features and not submission.is_baseline else None
         model = ModelFeatures(features, twins, sources.by_subject, beside, explain)
         results = self.run(
-            data,
+            part,
             subjects,
             model,
             context.protocol,

@@ -4,13 +4,28 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from voxelboard.benchmark.errors import DataError, UserError
-from voxelboard.benchmark.records import Record, read_record, write_record
+from voxelboard.benchmark.protocol import V1
+from voxelboard.benchmark.readers.registry import open_dataset
+from voxelboard.benchmark.records import Record, read_record, read_statistics, write_record
+from voxelboard.benchmark.tasks.recompute import recomputed_scores
 from voxelboard.runners.cli import run_cli
-from voxelboard.runners.verification import compare, settle, stamp, stored_records, submission_of
+from voxelboard.runners.verification import (
+    choose_fold,
+    compare,
+    compare_fold,
+    fold_segments,
+    recompute,
+    settle,
+    stamp,
+    stored_records,
+    submission_of,
+)
 
+SENTENCES = "simulated-sentences:tiny"
 RUN = ["run", "--data", "simulated-narrative:tiny", "-m", "voxelboard/constant", "--subjects", "sim01,sim02"]
 
 
@@ -72,7 +87,8 @@ def test_a_score_that_moved_opens_a_report_and_changes_nothing(place: Path, caps
     before = path.read_bytes()
     assert run_cli(["verify", str(path), "--quiet", "--device", "cpu"]) == 1
     out = capsys.readouterr().out
-    assert "unique moved; report:" in out
+    assert "unique, unique from its statistics" in out
+    assert "moved; report:" in out
     assert path.read_bytes() == before
     report = path.with_suffix(".report.md").read_text(encoding="utf-8")
     assert "| unique |" in report
@@ -96,8 +112,74 @@ def test_a_tier_never_falls(place: Path) -> None:
     path, record = stored_records(place)[0]
     high = stamp(path, record, "re-run", "a")
     assert stamp(path, high, "spot-checked", "b") == high
-    assert settle(path, high, high, "spot-checked").report is None
+    assert settle(path, high, compare(high, high), "spot-checked", "c").report is None
     assert read_record(path).verification == "re-run"
+
+
+def test_scores_are_what_their_statistics_give_to_the_byte(place: Path) -> None:
+    for path, record in stored_records(place):
+        found = recomputed_scores(record, read_statistics(path, record), V1.score)
+        assert {"unique", "normalised", "floor", "unique_fve"} <= set(found)
+        for name, estimates in found.items():
+            assert estimates[None].model_dump_json() == record.scores[name].model_dump_json()
+            for roi, scores in record.by_roi.items():
+                assert estimates[roi].model_dump_json() == scores[name].model_dump_json()
+        assert all(one.before == one.after for one in recompute(record, read_statistics(path, record)))
+
+
+def test_a_score_that_its_statistics_do_not_give_opens_a_report(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (path, record), *_ = stored_records(place)
+    write_record(path, moved(record, "unique", 1e-6))  # far below what a second measurement may differ by
+    before = path.read_bytes()
+    assert run_cli(["verify", str(path), "--schema"]) == 1
+    assert "unique from its statistics moved; report:" in capsys.readouterr().out
+    assert path.read_bytes() == before
+    assert "is not what its statistics give" in path.with_suffix(".report.md").read_text(encoding="utf-8")
+    other = record.protocol.model_copy(update={"hash": "0" * 64})
+    with pytest.raises(DataError, match="measured by another protocol v1"):
+        recompute(record.model_copy(update={"protocol": other}), read_statistics(path, record))
+
+
+def test_one_fold_is_measured_again_where_there_are_several(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VOXELBOARD_CACHE", str(here / "cache"))
+    row = "voxelboard/random-word-vectors"
+    assert run_cli(["run", "--data", SENTENCES, "-m", row, "--subjects", "sim01", "--no-render", "--quiet"]) == 0
+    ((path, record),) = stored_records(here / "results")
+    assert len(open_dataset(SENTENCES).split.folds) == 4
+    drawn = {choose_fold(record, SENTENCES, seed) for seed in range(40)}
+    assert drawn == {0, 1, 2, 3}
+    assert choose_fold(record, "simulated-narrative:tiny", 0) is None, "one fold is the whole subject"
+    capsys.readouterr()
+    command = ["verify", str(path), "--seed", "5", "--json", "--quiet", "--device", "cpu"]
+    assert run_cli(command) == 0
+    (told,) = json.loads(capsys.readouterr().out)
+    fold = choose_fold(record, SENTENCES, 5)
+    assert (told["tier"], told["fold"]) == ("spot-checked", fold)
+    measured = told["scores"]
+    assert told["recomputed"] > 20
+    assert len(measured) >= 2, "the headline and the raw score of each ROI"
+    assert all(one["stored"] == pytest.approx(one["again"], abs=1e-7) for one in measured.values())
+    assert len({round(one["stored"], 6) for one in measured.values()}) > 1, "they are not all zero"
+    stamped = read_record(path)
+    assert (stamped.verification, stamped.edits[-1]["fold"]) == ("spot-checked", str(fold))
+    assert stamped.scores == record.scores
+
+    arrays = read_statistics(path, record)
+    other = dict(arrays)
+    other["stats__unique"] = arrays["stats__unique"] * np.array([0.2, 1.0, 1.0])
+    arrays_of_fold = {
+        name: table[np.isin(arrays["block_segment"], list(fold_segments(SENTENCES, "narrative", fold)))]
+        for name, table in arrays.items()
+        if name.startswith("stats__") or name == "block_segment"
+    } | {"block_trs": arrays["block_trs"]}
+    segments = fold_segments(SENTENCES, "narrative", fold)
+    rois = [str(roi) for roi in arrays["rois"]]
+    assert all(one.agrees for one in compare_fold(record, arrays, arrays_of_fold, segments, rois))
+    assert not all(one.agrees for one in compare_fold(record, other, arrays_of_fold, segments, rois)), "it can fail"
 
 
 def test_other_statistics_weights_and_commits_are_refused(place: Path, tmp_path: Path) -> None:
