@@ -27,9 +27,10 @@ def hub_folder(
         for a repository or commit that does not exist, is gated, or is not in the cache when offline.
     """
     import huggingface_hub
+    from huggingface_hub import constants  # no attribute of the package before it is imported
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    offline = offline or huggingface_hub.constants.HF_HUB_OFFLINE
+    offline = offline or constants.HF_HUB_OFFLINE
     try:
         with quiet_transformers():
             names = (

@@ -41,8 +41,9 @@ def recomputed_scores(record: Record, arrays: Arrays, policy: ScorePolicy) -> di
         said = record.scores[name]
         overall, by_roi = summarise(influence, rois, said.estimator, said.unit, policy.confidence)
         stored: dict[str | None, Estimate | None] = {None: said}
-        stored |= {roi: record.by_roi.get(roi, {}).get(name) for roi in rois}
-        estimates: dict[str | None, Estimate] = {None: overall, **by_roi}
+        stored.update((roi, record.by_roi.get(roi, {}).get(name)) for roi in rois)
+        estimates: dict[str | None, Estimate] = {None: overall}
+        estimates.update(by_roi)
         found[name] = {roi: _with_p(estimate, stored[roi]) for roi, estimate in estimates.items()}
     return found
 

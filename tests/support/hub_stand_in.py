@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A stand-in for the Hugging Face Hub: its HTTP API for lists of models and single models, on this machine.
+"""A stand-in for the Hugging Face Hub: its HTTP API for lists of models, single models and their files, on this machine.
 
 It can be slow, answer 429 and 5xx, drop the line, lose a repository and change a commit, as the real one does.
 """
@@ -56,6 +56,7 @@ class Hub:
     ----------
     trouble : path (of ``/api/models`` or ``/api/models/org/name``) -> statuses of its next answers; 0 drops the line.
     slow : seconds before each answer.
+    files : name of a model -> path in its repository -> content, at its one commit.
     """
 
     models: list[dict[str, Any]] = field(default_factory=list)
@@ -64,6 +65,7 @@ class Hub:
     slow: float = 0.0
     gone: set[str] = field(default_factory=set)
     moved: dict[str, str] = field(default_factory=dict)
+    files: dict[str, dict[str, bytes]] = field(default_factory=dict)
     asked: Counter[str] = field(default_factory=Counter)
     headers: list[dict[str, str]] = field(default_factory=list)
     url: str = ""
@@ -76,6 +78,9 @@ def hub_stand_in(*models: dict[str, Any]) -> Iterator[Hub]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            _answer(self, hub)
+
+        def do_HEAD(self) -> None:
             _answer(self, hub)
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
@@ -96,7 +101,7 @@ def hub_stand_in(*models: dict[str, Any]) -> Iterator[Hub]:
 def _answer(request: BaseHTTPRequestHandler, hub: Hub) -> None:
     parts = urlsplit(request.path)
     path = unquote(parts.path)
-    hub.asked[path] += 1
+    hub.asked[path if request.command == "GET" else f"{request.command} {path}"] += 1
     hub.headers.append(dict(request.headers))
     time.sleep(hub.slow)
     statuses = hub.trouble.get(path, [])
@@ -108,6 +113,10 @@ def _answer(request: BaseHTTPRequestHandler, hub: Hub) -> None:
         _send(request, status, {"error": f"trouble {status}"}, {"Retry-After": hub.retry_after})
     elif path == "/api/models":
         _list(request, hub, {name: values[-1] for name, values in parse_qs(parts.query).items()})
+    elif "/resolve/" in path:
+        _send_file(request, hub, path.strip("/"))
+    elif path.startswith("/api/models/") and any(part in path for part in ("/tree/", "/revision/")):
+        _describe(request, hub, path.removeprefix("/api/models/"))
     elif path.startswith("/api/models/"):
         name = path.removeprefix("/api/models/")
         found = next((one for one in hub.models if one["id"] == name and name not in hub.gone), None)
@@ -131,6 +140,40 @@ def _list(request: BaseHTTPRequestHandler, hub: Hub, query: dict[str, str]) -> N
         rest = "&".join(f"{name}={value}" for name, value in query.items() if name != "cursor")
         headers["Link"] = f'<{hub.url}/api/models?{rest}&cursor={start + size}>; rel="next"'
     _send(request, 200, found[start : start + size], headers)
+
+
+def _describe(request: BaseHTTPRequestHandler, hub: Hub, path: str) -> None:
+    """The files of a repository at its commit, as a tree or as a description."""
+    name, what, commit = path.rsplit("/", 2)
+    files = hub.files.get(name)
+    if files is None or commit != sha(name):
+        _send(request, 404, {"error": "Revision not found"}, {"X-Error-Code": "RevisionNotFound"})
+    elif what == "tree":
+        tree = [{"type": "file", "path": p, "size": len(b), "oid": _blob(b)} for p, b in files.items()]
+        _send(request, 200, tree, {})
+    else:
+        _send(request, 200, {**model(name), "siblings": [{"rfilename": p} for p in files]}, {})
+
+
+def _send_file(request: BaseHTTPRequestHandler, hub: Hub, path: str) -> None:
+    name, _, rest = path.partition("/resolve/")
+    commit, _, file = rest.partition("/")
+    content = hub.files.get(name, {}).get(file)
+    if content is None or commit != sha(name):
+        _send(request, 404, {"error": "Entry not found"}, {"X-Error-Code": "EntryNotFound"})
+        return
+    request.send_response(200)
+    headers = {"ETag": f'"{_blob(content)}"', "X-Repo-Commit": commit, "Content-Length": str(len(content))}
+    for header, value in headers.items():
+        request.send_header(header, value)
+    request.end_headers()
+    if request.command == "GET":
+        request.wfile.write(content)
+
+
+def _blob(content: bytes) -> str:
+    """As git names the content of a file."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 def _send(request: BaseHTTPRequestHandler, status: int, body: Any, headers: dict[str, str]) -> None:
