@@ -5,6 +5,7 @@ Nothing is planted here, so nulls are made: features that are circularly shifted
 predict, and two models of noise cannot differ. Figures of ``lebel2023-pcs`` and ``alice2016`` are in docs/validity.md.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,7 +21,7 @@ from voxelboard.benchmark.readers.base import NarrativeData, Responses, Segment,
 from voxelboard.benchmark.selftest.findings import Figure, Finding, Invariant, Measurement, examine, share_error
 from voxelboard.benchmark.selftest.worlds import PROTOCOL, AlteredData, Float32Array, Workbench, World
 from voxelboard.benchmark.statistics.influence import unit_influence
-from voxelboard.benchmark.statistics.intervals import two_way_interval
+from voxelboard.benchmark.statistics.intervals import Interval, two_way_interval
 from voxelboard.benchmark.statistics.permutation import block_permutation_test
 from voxelboard.benchmark.statistics.scores import (
     coarsen,
@@ -32,6 +33,7 @@ from voxelboard.benchmark.statistics.scores import (
 from voxelboard.benchmark.tasks.canaries import time_only_features
 from voxelboard.benchmark.tasks.encode import replace_delays, segmented
 from voxelboard.benchmark.tasks.preparation import prepare_segment, rows_of
+from voxelboard.benchmark.tasks.scoring import by_voxel
 
 FloatArray = NDArray[np.float64]
 Series = list[tuple[FloatArray, FloatArray]]  # (predictions, responses) of each test segment, (n_rows, n_voxels) each
@@ -57,18 +59,26 @@ class RealBench:
         if not self.stories:
             raise DataError(f"{data.name}: no story was heard by all subjects")
 
-    def split(self, k: int) -> World:
-        """Random split number ``k``: whole stories, or segments of the only one."""
-        rng = self.bench.rng(40, k)
+    def split(self, k: int, *, n_tests: int = 1) -> World:
+        """Random split number ``k``: whole stories, or the only one cut into segments that are left out in turn.
+
+        ``n_tests`` : test sets of :attr:`test_size` stories, as many of them as there are stories beside the training ones.
+        """
         if len(self.stories) == 1:
             (name,) = self.stories
-            folds = leave_one_segment_out(name, self.data.stories[name].n_trs, 4 + k % 4).folds
-            fold = folds[int(rng.integers(len(folds)))]
-            return self._world((name,), Split((fold,)))
-        n_test = min(N_TEST, len(self.stories) // 3)
-        names = [self.stories[i] for i in rng.permutation(len(self.stories))[: N_TRAIN + n_test]]
-        segments = tuple(Segment(name, 0, self.data.stories[name].n_trs) for name in names)
-        return self._world(names, Split(((segments[n_test:], segments[:n_test]),)))
+            return self._world((name,), leave_one_segment_out(name, self.data.stories[name].n_trs, 4 + k % 4))
+        size = self.test_size
+        order = [self.stories[i] for i in self.bench.rng(40, k).permutation(len(self.stories))]
+        first, train, more = order[:size], order[size : size + N_TRAIN], order[size + N_TRAIN :]
+        tests = first + more[: min(n_tests - 1, len(more) // size) * size]
+        segments = {name: Segment(name, 0, self.data.stories[name].n_trs) for name in (*train, *tests)}
+        fold = tuple(tuple(segments[name] for name in names) for names in (train, tests))
+        return self._world(tuple(segments), Split(((fold[0], fold[1]),)))
+
+    @property
+    def test_size(self) -> int:
+        """Stories of a test set."""
+        return min(N_TEST, len(self.stories) // 3)
 
     def _world(self, names: Sequence[str], split: Split) -> World:
         def only(responses: Responses) -> Responses:
@@ -84,10 +94,10 @@ class _Tested:
 
     world: World
 
-    def series(self, predictions: Float32Array, subject: str) -> Series:
-        """Predictions of all columns of the cohort beside the responses of one subject, by segment."""
-        test = self.world.tests[subject]
-        own = test.split(predictions[:, self.world.cohort.columns[subject]])
+    def series(self, folds: Sequence[Float32Array], subject: str) -> Series:
+        """Predictions of all columns of the cohort beside the responses of one subject, by segment of all folds."""
+        test, columns = self.world.tests[subject], self.world.cohort.columns[subject]
+        own = test.split(by_voxel([fold[:, columns] for fold in folds]))
         return [
             (p.astype(np.float64), run.mean(axis=0).astype(np.float64))
             for p, run in zip(own, test.segments, strict=True)
@@ -189,7 +199,7 @@ def null_features(real: RealBench) -> Measurement:
         real.bench.progress(f"null features, split {k + 1} of {n_splits}")
         world = real.split(k)
         tested, rng = _Tested(world), real.bench.rng(42, k)
-        (predictions,) = world.encode(world.features(RandomWordVectors(WIDTH, real.bench.seed + k))).predictions["raw"]
+        predictions = world.encode(world.features(RandomWordVectors(WIDTH, real.bench.seed + k))).predictions["raw"]
         tr = next(iter(world.data.stories.values())).tr
         own = {subject: tested.series(predictions, subject) for subject in world.data.subjects}
         n_segments = len(next(iter(own.values())))
@@ -225,45 +235,80 @@ def _voxel_p(series: Series, tr: float, seed: int) -> FloatArray:
 def null_pairs(real: RealBench) -> Measurement:
     """R3: two models that cannot differ: how often does the interval of their paired difference miss 0?
 
-    Two models of slow noise have no score on new stories, whatever was fitted. Two copies of a model of word identity, each
-    beside noise of its own, have the same one before they are fitted; what the noise makes of the fit adds a difference that
-    intervals over test stimuli do not cover (protocol.md: training-set variability).
+    Two models of slow noise have no score on new stories, whatever was fitted: the difference is 0. Two copies of a model of
+    word identity, each beside noise of its own, have the same score before they are fitted, but what the noise makes of this
+    fit is there on every story. Intervals over test stimuli are about the fit at hand, so they are held against its difference
+    on the other test stories too, with the error of that difference added.
     """
-    n_splits = real.bench.pick(8, 60)
-    missed: dict[str, list[bool]] = {"noise": [], "copies": []}
+    n_splits, n_tests = real.bench.pick((8, 2), (60, 10))
+    missed: dict[str, list[bool]] = {"two models of noise": [], "two noisy copies": []}
+    elsewhere: list[bool] = []
     for k in range(n_splits):
         real.bench.progress(f"null pairs, split {k + 1} of {n_splits}")
-        world = real.split(1000 + k)
-        tested, first = _Tested(world), real.bench.seed + 2 * k
+        world = real.split(1000 + k, n_tests=n_tests)
+        first = real.bench.seed + 2 * k
         words = world.features(RandomWordVectors(WIDTH, 7))
         noise = [world.features(ContextNoise(WIDTH, first + i)) for i in range(2)]
-        pairs = {
-            "noise": noise,
-            "copies": [{n: np.concatenate([words[n], own[n]], axis=2) for n in words} for own in noise],
-        }
-        for name, pair in pairs.items():
-            z = [_scores(world, tested, features) for features in pair]
-            interval = two_way_interval(z[0] - z[1])
-            missed[name].append(not interval.low <= 0 <= interval.high)
-    error = share_error(LEVEL, n_splits)
-    return Measurement(
-        (
-            Figure("intervals without 0, two models of noise", float(np.mean(missed["noise"])), high=0.06, error=error),
-            Figure("intervals without 0, two noisy copies", float(np.mean(missed["copies"])), high=0.10, error=error),
-        ),
-        f"{n_splits} splits, {_size(real)}",
-    )
+        copies = [{n: np.concatenate([words[n], own[n]], axis=2) for n in words} for own in noise]
+        for name, pair in zip(missed, (noise, copies), strict=True):
+            sets = _differences(real, world, pair)
+            intervals = [two_way_interval(own) for own, _ in sets]
+            missed[name] += [not interval.low <= 0 <= interval.high for interval in intervals]
+            if name == "two noisy copies":
+                elsewhere += [
+                    not _agree(interval, two_way_interval(rest))
+                    for interval, (_, rest) in zip(intervals, sets, strict=True)
+                    if rest is not None
+                ]
+    error = share_error(LEVEL, n_splits)  # test sets of one split share its fit
+    figures = [
+        Figure(f"intervals without 0, {name}", float(np.mean(values)), high=high, error=error)
+        for (name, values), high in zip(missed.items(), (0.06, 0.10), strict=True)
+    ]
+    if elsewhere:
+        name = "intervals without the difference on other stories, two noisy copies"
+        figures.append(Figure(name, float(np.mean(elsewhere)), high=0.06, error=error))
+    n_intervals = len(missed["two models of noise"])
+    return Measurement(tuple(figures), f"{n_splits} splits, {n_intervals} intervals, {_size(real)}")
 
 
-def _scores(world: World, tested: _Tested, features: Mapping[str, Float32Array]) -> FloatArray:
-    (predictions,) = world.encode(features).predictions["unique"]
-    return tested.influence({subject: tested.series(predictions, subject) for subject in world.data.subjects})
+def _agree(interval: Interval, reference: Interval) -> bool:
+    own, other = ((i.high - i.low) / 2 for i in (interval, reference))
+    return abs(interval.estimate - reference.estimate) <= math.hypot(own, other)
+
+
+def _differences(
+    real: RealBench, world: World, pair: Sequence[Mapping[str, Float32Array]]
+) -> list[tuple[FloatArray, FloatArray | None]]:
+    """For each test set the paired influence values on it, and on all other test sets; None where there is no other."""
+    tested = _Tested(world)
+    encoded = [world.encode(features).predictions["unique"] for features in pair]
+    series = [{s: tested.series(folds, s) for s in world.data.subjects} for folds in encoded]
+    n_segments = len(world.data.split.test_segments)
+    if len(world.data.split.folds) > 1 or n_segments <= real.test_size:
+        return [(_paired(tested, series, range(n_segments)), None)]
+    found: list[tuple[FloatArray, FloatArray | None]] = []
+    for start in range(0, n_segments, real.test_size):
+        here = range(start, start + real.test_size)
+        rest = [i for i in range(n_segments) if i not in here]
+        found.append((_paired(tested, series, here), _paired(tested, series, rest)))
+    return found
+
+
+def _paired(tested: _Tested, series: Sequence[Mapping[str, Series]], keep: Sequence[int]) -> FloatArray:
+    """(n_subjects, n_blocks) influence values on some segments, first model minus second."""
+    z = [tested.influence({subject: [parts[i] for i in keep] for subject, parts in own.items()}) for own in series]
+    difference: FloatArray = z[0] - z[1]
+    return difference
 
 
 def _size(real: RealBench) -> str:
     world = real.split(0)
-    fold = world.cohort.folds[0]
-    return f"{len(world.data.subjects)} subjects, {len(fold.train)} training and {len(fold.test)} test segments"
+    folds = world.data.split.folds
+    counts = f"{len(folds[0][0])} training and {len(folds[0][1])} test segments"
+    return f"{len(world.data.subjects)} subjects, {counts}" + (
+        f", {len(folds)} folds or more" if len(folds) > 1 else ""
+    )
 
 
 def real_invariants(data: NarrativeData) -> tuple[Invariant, ...]:
