@@ -43,6 +43,7 @@ from voxelboard.leaderboard.rows import (
     ruler_kind,
     twin_table,
 )
+from voxelboard.leaderboard.tries import tries_by_entry
 
 # From here on a second process is worth its start: reading a record takes 3 ms.
 _MANY_RECORDS = 1000
@@ -236,6 +237,8 @@ def _build_table(column: Column, entries: Mapping[Entry, Sequence[Located]]) -> 
     ranking = _rank(entrants, subjects) if entrants else None
     ranks = _ranks(ranking, entrants)
     rows = {c.entry: build_row(column, c, subjects, ranks.get(c.entry), baselines) for c in candidates}
+    for entry, tries in tries_by_entry(entrants, subjects).items():
+        rows[entry] = replace(rows[entry], tries=tries)
     order = [candidate.entry for candidate in _in_board_order(ranking, entrants)]
     submissions = [c.entry for c in candidates if c.model.row == "submission" and c.entry not in order]
     rulers = sorted((rows[c.entry] for c in candidates if c.model.row == "baseline"), key=_ruler_order)

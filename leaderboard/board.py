@@ -183,6 +183,31 @@ class Ceiling:
 
 
 @dataclass(frozen=True)
+class Tries:
+    """One team's entries in one column.
+
+    Attributes
+    ----------
+    n : complete entries of the team, this one included.
+    by_chance : what the best of ``n`` equal entries gains, in standard errors of a score.
+    next_best : the team's next entry; lead : this one minus it, paired. None unless this one is the team's best of several.
+    margin : the lead that counts as better at ``n`` entries.
+    """
+
+    team: str
+    n: int
+    by_chance: float
+    next_best: Entry | None
+    lead: Interval | None
+    margin: float | None
+
+    @property
+    def counts(self) -> bool:
+        """Whether the lead is more than many tries give."""
+        return self.lead is not None and self.margin is not None and self.lead.estimate > self.margin
+
+
+@dataclass(frozen=True)
 class Row:
     """One entry in one column."""
 
@@ -219,6 +244,8 @@ class Row:
     """Of ``cells``, in their order."""
     p: float | None = None
     """One-sided p of the headline against permuted blocks, jointly over subjects; None where the records have no null."""
+    tries: Tries | None = None
+    """None for rows that are not ranked."""
 
 
 @dataclass(frozen=True)

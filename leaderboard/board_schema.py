@@ -68,6 +68,20 @@ _ROW = _object(
         "metrics": _map(_SCORE),
         "ceiling": {"anyOf": [_CEILING, _REASON]},
         "beats": _list(_object({"baseline": _TEXT, "beaten": {"type": "boolean"}, "p": _NUMBER, "difference": _SCORE})),
+        "tries": _maybe(
+            _object(
+                {
+                    "team": _TEXT,
+                    "n": _COUNT,
+                    "by_chance": _NUMBER,
+                    "next_best": _maybe(_TEXT),
+                    "lead": _maybe(_SCORE),
+                    "margin": _maybe(_NUMBER),
+                    "counts": {"type": "boolean"},
+                },
+                description="The team's entries in this column; lead of its best over its next best, and what counts as one.",
+            )
+        ),
         "subjects": _map(_SCORE),
         "rois": _map(_object({"unique": _SCORE, "raw": _SCORE})),
         "chosen_layers": _map(_list(_COUNT)),

@@ -21,6 +21,7 @@ from voxelboard.benchmark.statistics.ranking import holm
 from voxelboard.benchmark.statistics.scores import FloatArray
 from voxelboard.leaderboard.aggregate import candidates_by_column, natural_key
 from voxelboard.leaderboard.board import Column
+from voxelboard.leaderboard.gating import Located
 from voxelboard.leaderboard.rows import Candidate, headline_table
 
 
@@ -75,8 +76,22 @@ def compare(results: Path | str, a: str, b: str) -> Comparison:
     UserError
         for a name that no record has or that fits several revisions, and when no column holds both.
     """
+    found = pairs_by_column(load_records(results), a, b)
+    overall = [_difference(None, headline_table(x, s) - headline_table(y, s)) for _, x, y, s in found]
+    overall = _adjust(overall)
+    return Comparison(
+        a,
+        b,
+        tuple(_column(*entry, difference) for entry, difference in zip(found, overall, strict=True)),
+    )
+
+
+def pairs_by_column(
+    records: Sequence[Located], a: str, b: str
+) -> list[tuple[Column, Candidate, Candidate, tuple[str, ...]]]:
+    """Every column that holds both, with the subjects that both have; raises UserError as :func:`compare`."""
     found = []
-    columns = candidates_by_column(load_records(results))
+    columns = candidates_by_column(records)
     for name in (a, b):
         _check_known(name, [c for candidates in columns.values() for c in candidates])
     for column, candidates in sorted(columns.items()):
@@ -87,13 +102,7 @@ def compare(results: Path | str, a: str, b: str) -> Comparison:
                 found.append((column, first, second, shared))
     if not found:
         raise UserError(f"no column holds scores of both {a} and {b}", "run both on the same task and data set")
-    overall = [_difference(None, headline_table(x, s) - headline_table(y, s)) for _, x, y, s in found]
-    overall = _adjust(overall)
-    return Comparison(
-        a,
-        b,
-        tuple(_column(*entry, difference) for entry, difference in zip(found, overall, strict=True)),
-    )
+    return found
 
 
 def _column(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from voxelboard.benchmark.statistics.intervals import Interval
-from voxelboard.leaderboard.board import Board, Entry, Missing, Row, Score, Table
+from voxelboard.leaderboard.board import Board, Entry, Missing, Row, Score, Table, Tries
 from voxelboard.leaderboard.rows import COLUMNS
 from voxelboard.leaderboard.text import csv_cell, plain
 
@@ -172,6 +172,7 @@ def _row(row: Row, pages: Mapping[Entry, str]) -> dict[str, Any]:
             {"baseline": b.baseline, "beaten": b.beaten, "p": _round(b.p), "difference": _score(b.difference)}
             for b in row.badges
         ],
+        "tries": None if row.tries is None else _tries(row.tries),
         "subjects": {subject.subject: _score(subject.headline) for subject in row.subjects},
         "rois": {roi.roi: {"unique": _score(roi.unique), "raw": _score(roi.raw)} for roi in row.rois},
         "chosen_layers": {profile.roi: list(profile.chosen) for profile in row.profiles},
@@ -179,6 +180,18 @@ def _row(row: Row, pages: Mapping[Entry, str]) -> dict[str, Any]:
         "verification": row.verification,
         "failures": [list(failure) for failure in row.failures],
         "digests": {record.subject: digest for (_, record), digest in zip(row.cells, row.digests, strict=True)},
+    }
+
+
+def _tries(tries: Tries) -> dict[str, Any]:
+    return {
+        "team": tries.team,
+        "n": tries.n,
+        "by_chance": _round(tries.by_chance),
+        "next_best": tries.next_best.submission if tries.next_best else None,
+        "lead": None if tries.lead is None else _score(tries.lead),
+        "margin": _optional(tries.margin),
+        "counts": tries.counts,
     }
 
 

@@ -133,10 +133,23 @@ def correlation_influence(
     predictions: Float32Array, test: HeldOutResponses, policy: ScorePolicy
 ) -> tuple[dict[int, FloatArray], Float32Array]:
     """Mean voxelwise r: ROI number -> (n_blocks,) influence values, and (n_voxels,) the r of each voxel."""
-    stats = coarsen(voxel_statistics(predictions, test, policy, kind="none"), policy.inference_block_trs)
-    z = unit_influence(stats)  # (n_blocks, n_voxels); its mean over blocks is r
+    z = voxel_influence(predictions, test, policy)
     means = {i: z[:, test.rois == roi].mean(axis=1) for i, roi in enumerate(test.scored)}
     return means, z.mean(axis=0).astype(np.float32)
+
+
+def voxel_influence(predictions: Float32Array, test: HeldOutResponses, policy: ScorePolicy) -> FloatArray:
+    """(n_blocks, n_voxels) influence values of each voxel's r; their mean over blocks is r."""
+    stats = voxel_statistics(predictions, test, policy, kind="none")
+    return unit_influence(coarsen(stats, policy.inference_block_trs))
+
+
+def paired_blocks(folds: Sequence[Float32Array], test: HeldOutResponses, policy: ScorePolicy) -> NDArray[np.float16]:
+    """(n_blocks, n_voxels) of :func:`voxel_influence`, as a record stores them to compare two models voxel by voxel.
+
+    Half precision rounds by 1/2048, far below what blocks differ by: 12 MB instead of 46 for 100,000 voxels and 60 blocks.
+    """
+    return voxel_influence(by_voxel(folds), test, policy).astype(np.float16)
 
 
 def ceiling_estimates(test: HeldOutResponses, policy: ScorePolicy) -> tuple[Estimate, dict[str, Estimate]]:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from voxelboard.benchmark.records import ModelStamp, Record
-from voxelboard.leaderboard.board import Entry
-from voxelboard.leaderboard.text import plain, safe_url
+from voxelboard.leaderboard.board import Entry, Row
+from voxelboard.leaderboard.text import number, plain, safe_url, signed
 
 _SIZES = (
     (1e7, "under 10M"),
@@ -32,6 +32,22 @@ def measured_on(cells: Iterable[tuple[Path, Record]]) -> str:
     """The day of the latest cell, YYYY-MM-DD, or nothing."""
     days = [record.environment.started_at[:10] for _, record in cells if record.environment is not None]
     return plain(max(days, default=""), 10)
+
+
+def tries_text(row: Row) -> str:
+    """What the tries of a row's team mean for it; nothing for a team of one entry."""
+    tries = row.tries
+    if tries is None or tries.n == 1:
+        return ""
+    team = plain(tries.team, 80)
+    if tries.lead is None or tries.margin is None or tries.next_best is None:
+        return f"One of {tries.n} entries of {team} in this table, and not its best."
+    verdict = "counts as better" if tries.counts else "does not count as better"
+    return (
+        f"Best of {tries.n} entries of {team} in this table. The best of {tries.n} equal ones gains {tries.by_chance:.1f} standard "
+        f"errors by chance, so its lead over {plain(tries.next_best.submission, 80)}, {signed(tries.lead.estimate)} "
+        f"[{signed(tries.lead.low)}, {signed(tries.lead.high)}], would have to exceed {number(tries.margin)}: it {verdict}."
+    )
 
 
 def row_facts(

@@ -28,7 +28,7 @@ from voxelboard.leaderboard.charts.distributions import Dot
 from voxelboard.leaderboard.charts.intervals import BAR_WIDTH
 from voxelboard.leaderboard.charts.layers import profile_limits
 from voxelboard.leaderboard.pages.attributions import attribution_section
-from voxelboard.leaderboard.pages.facts import display_name
+from voxelboard.leaderboard.pages.facts import display_name, tries_text
 from voxelboard.leaderboard.pages.figures import figures
 from voxelboard.leaderboard.pages.table import (
     name_subjects,
@@ -126,6 +126,7 @@ def _column(table: Table, row: Row, link: RecordLink, index: int) -> dict[str, A
         "headline": _headline_chart(table, row),
         "facts": _facts(table, row),
         "badges": _badges(row),
+        "tries": tries_text(row),
         "subject_plot": _subject_plot(table, row),
         "subject_caption": _subject_caption(table, row),
         "rois": _rois(row),

@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from voxelboard.benchmark.errors import UserError
+from voxelboard.benchmark.errors import DataError, UserError
 from voxelboard.leaderboard.compare import compare
+from voxelboard.leaderboard.compare_voxels import compare_voxels
+from voxelboard.runners.cli import app
 
 
 def test_a_planted_difference_is_found_in_every_region(demo_results: Path) -> None:
@@ -61,3 +64,47 @@ def test_names_that_do_not_fit_are_explained(plant: Any, demo_results: Path) -> 
     with pytest.raises(UserError, match="several revisions"):
         compare(plant.results, "a/x", "a/x")
     assert compare(plant.results, "a/x@ffff", "a/x@0123").columns[0].subjects
+
+
+@pytest.fixture
+def by_voxel(plant: Any) -> Path:
+    """Two equal models, a better one, and one whose records are older."""
+    stored = replace(plant, voxel_blocks=True)
+    for name, score in (("a/good", 0.30), ("a/fair", 0.15), ("b/fair", 0.15)):
+        stored.submission(name, score, subjects=("sub-01", "sub-02"))
+    plant.submission("b/older", 0.15, subjects=("sub-01", "sub-02"))
+    results: Path = plant.results
+    return results
+
+
+def test_voxels_that_differ_are_found_and_equal_ones_are_not(by_voxel: Path) -> None:
+    first, second = compare_voxels(by_voxel, "a/good", "a/fair")
+    assert [first.subject, second.subject] == ["sub-01", "sub-02"]
+    voxels, better, worse = first.counts()["all"]
+    assert (voxels, worse) == (60, 0)
+    assert better >= 55
+    assert first.counts()["AC"][0] == 10
+    for found in compare_voxels(by_voxel, "a/fair", "b/fair"):
+        assert found.counts()["all"][1:] == (0, 0)
+
+
+def test_the_command_counts_voxels_and_writes_them(by_voxel: Path, tmp_path: Path) -> None:
+    table = tmp_path / "voxels.csv"
+    line = ["compare", "a/good", "a/fair", "--voxels", "--csv", str(table), "-o", str(by_voxel)]
+    result = CliRunner().invoke(app, line, env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    assert "a/good better" in result.output
+    assert "sign flips of 16 blocks" in result.output
+    head, *rows = table.read_text().splitlines()
+    assert head == "task,dataset,track,subject,voxel,region,difference_r,p,q"
+    assert len(rows) == 120
+    assert rows[0].startswith("narrative,simulated-ci,fixed,sub-01,0,AC,0.1")
+
+
+def test_records_without_blocks_and_wrong_flags_are_explained(by_voxel: Path) -> None:
+    with pytest.raises(DataError, match="holds no blocks of voxels"):
+        list(compare_voxels(by_voxel, "a/good", "b/older"))
+    with pytest.raises(UserError, match="--csv is where voxels are written"):
+        CliRunner().invoke(
+            app, ["compare", "a/good", "a/fair", "--csv", "x.csv", "-o", str(by_voxel)], catch_exceptions=False
+        )

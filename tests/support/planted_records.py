@@ -59,6 +59,8 @@ class Plant:
     """(20484,) where a vertex lies, 0 to 1, for maps that look smooth; default by its number."""
     protocol: dict[str, Any] = field(default_factory=dict)
     leak: bool = False
+    voxel_blocks: bool = False
+    """Store what two models are compared by voxel by voxel; a model is better where its score is higher, in all voxels."""
 
     def model(self, name: str, **changes: Any) -> ModelStamp:
         """A model stamp; ``changes`` replace its fields."""
@@ -205,8 +207,15 @@ class Plant:
             "voxel_r__raw": raw.astype(np.float32),
             "voxel_r__unique": beyond.astype(np.float32),
             "voxel_r__floor": rng.normal(0.1, 0.03, N_VOXELS).astype(np.float32),
+            **({"voxel_blocks__unique": _blocks(rng, unique, self.n_blocks // 3)} if self.voxel_blocks else {}),
             **more,
         }
+
+
+def _blocks(rng: np.random.Generator, unique: float, n_blocks: int) -> NDArray[np.float16]:
+    """(n_blocks, N_VOXELS): what all models share, and noise of the model's own."""
+    shared = np.random.default_rng(11).normal(0, 0.3, (n_blocks, N_VOXELS))
+    return (unique + shared + rng.normal(0, 0.1, shared.shape)).astype(np.float16)
 
 
 N_VERTICES = 20_484

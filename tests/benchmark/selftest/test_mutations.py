@@ -330,6 +330,7 @@ MUTATIONS: tuple[tuple[Break, tuple[str, ...]], ...] = (
 )
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize(("broken", "ids"), MUTATIONS, ids=[broken.__name__ for broken, _ in MUTATIONS])
 def test_a_broken_measurement_is_seen(broken: Break, ids: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     broken(monkeypatch)
