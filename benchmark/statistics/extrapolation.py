@@ -17,8 +17,10 @@ from scipy.optimize import least_squares
 
 from voxelboard.benchmark.errors import DataError
 from voxelboard.benchmark.statistics.ceilings import Ceiling
-from voxelboard.benchmark.statistics.intervals import jackknife_interval
+from voxelboard.benchmark.statistics.intervals import default_scope, jackknife_interval
 from voxelboard.benchmark.statistics.scores import FloatArray, voxel_correlation
+
+_TIME_BLOCKS = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +35,11 @@ class PoolScores:
     members: NDArray[np.bool_]
     sizes: FloatArray
     scores: FloatArray
+
+    def without(self, subject: int) -> "PoolScores":
+        """The scores that a subject has no part in."""
+        kept = ~self.members[:, subject]
+        return PoolScores(self.members[kept], self.sizes[kept], self.scores[kept])
 
 
 def pool_scores(responses: NDArray[Any], *, max_pools: int = 40, seed: int = 0) -> PoolScores:
@@ -76,21 +83,31 @@ def fit_saturation(sizes: FloatArray, scores: FloatArray) -> tuple[float, float]
 
 
 def extrapolated_ceiling(responses: NDArray[Any], *, max_pools: int = 40, seed: int = 0) -> Ceiling:
-    """v0 of the pools' scores, with a jackknife over subjects; biased, see the module's text.
+    """v0 of the pools' scores with its jackknife interval; biased, see the module's text.
+
+    From five subjects on the interval is for new subjects (subjects left out in turn); with three or four, where no
+    curve is left without one of them, for new stimuli and these subjects (a tenth of the time left out in turn), as the
+    scope of scores is (``intervals.default_scope``).
 
     ``responses`` as in :func:`pool_scores`.
     """
-    pools = pool_scores(responses, max_pools=max_pools, seed=seed)
     n, note = len(responses), "biased: exponential law"
+    pools = pool_scores(responses, max_pools=max_pools, seed=seed)
     full = fit_saturation(pools.sizes, pools.scores)
-    without = [~pools.members[:, i] for i in range(n)]
-    left_out = [
-        fit_saturation(pools.sizes[keep], pools.scores[keep]) for keep in without if len(set(pools.sizes[keep])) > 1
-    ]
-    found = [fit[0] for fit in left_out if fit is not None]
     if full is None or full[0] <= 0:
         return Ceiling("isc_extrapolated", None, None, n, "subjects", f"{note}; no fit above zero")
-    if len(found) < n:
-        return Ceiling("isc_extrapolated", full[0], None, n, "subjects", f"{note}; no interval from {n} subjects")
-    interval = jackknife_interval(full[0], np.array(found), "jackknife over subjects")
+    if default_scope(n) == "stimuli":
+        unit = "blocks of time"
+        left_out = [
+            pool_scores(np.delete(responses, rows, axis=1), max_pools=max_pools, seed=seed)
+            for rows in np.array_split(np.arange(responses.shape[1]), _TIME_BLOCKS)
+        ]
+    else:
+        unit = "subjects"
+        left_out = [pools.without(subject) for subject in range(n)]
+    fits = [fit_saturation(part.sizes, part.scores) for part in left_out]
+    found = [fit[0] for fit in fits if fit is not None]
+    if len(found) < len(fits):
+        return Ceiling("isc_extrapolated", full[0], None, n, "subjects", f"{note}; a fit of the jackknife fails")
+    interval = jackknife_interval(full[0], np.array(found), f"jackknife over {unit}")
     return Ceiling("isc_extrapolated", full[0], interval, n, "subjects", note)

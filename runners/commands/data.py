@@ -161,6 +161,14 @@ def ceilings(
         str, typer.Argument(help="Name of a data set, or a folder of your own.", autocompletion=complete_dataset)
     ],
     subjects: SomeSubjects = None,
+    extrapolated: Annotated[
+        bool,
+        typer.Option(
+            "--extrapolated",
+            envvar="VOXELBOARD_EXTRAPOLATED",
+            help="Also the agreement with infinitely many others, of all subjects together; biased, for comparison.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """How predictable the responses are at best, as the data set's literature reports it: by subject and region."""
@@ -168,18 +176,30 @@ def ceilings(
 
     from voxelboard.benchmark.readers.base import require_subject
     from voxelboard.benchmark.readers.registry import open_dataset
-    from voxelboard.benchmark.tasks.literature_ceilings import literature_ceilings
+    from voxelboard.benchmark.tasks.literature_ceilings import extrapolated_ceilings, literature_ceilings
 
     data = open_dataset(name, "narrative")
     wanted = tuple(_names(subjects) or data.subjects)
     for subject in wanted:
         require_subject(data.name, subject, data.subjects)
     found = list(literature_ceilings(data, wanted))
+    if extrapolated:
+        found += extrapolated_ceilings(data, wanted)
     if as_json:
         put_json([asdict(row) for row in found])
         return
-    rows = [(row.subject, row.roi, row.measure, f"{row.value:.3f}", str(row.n)) for row in found]
-    put_table(("subject", "region", "measure", "mean", "n"), rows, right=(3, 4))
+    rows = [
+        (
+            row.subject,
+            row.roi,
+            row.measure,
+            "-" if row.value is None else f"{row.value:.3f}",
+            "" if row.interval is None else f"[{row.interval.low:.3f}, {row.interval.high:.3f}]",
+            str(row.n),
+        )
+        for row in found
+    ]
+    put_table(("subject", "region", "measure", "mean", "95 % interval", "n"), rows, right=(3, 5))
 
 
 @data_app.command("path")

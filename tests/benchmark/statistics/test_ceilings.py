@@ -135,6 +135,21 @@ def test_extrapolation_recovers_its_own_law_and_misses_the_true_one():
     assert ceiling.estimate < np.sqrt(1 / 4) - 0.05  # documented bias: the infinite pool would reach .5
     assert "biased" in ceiling.note
     assert extrapolated_ceiling(responses) == ceiling
+    assert ceiling.interval.estimator == "jackknife over subjects"
+
+
+def test_extrapolation_from_three_subjects_has_an_interval_over_time():
+    """They are taken as they are: the interval covers what these three give on an endless stimulus (95 of 100 worlds)."""
+    few = [subjects(np.random.default_rng([11, k]), 3, 1.0, 3.0, n_voxels=20) for k in range(40)]
+    found = [extrapolated_ceiling(responses) for responses in few]
+    assert {ceiling.interval.estimator for ceiling in found} == {"jackknife over blocks of time"}
+    truth = np.mean([ceiling.estimate for ceiling in found])
+    covered = [ceiling.interval.low <= truth <= ceiling.interval.high for ceiling in found]
+    assert np.mean(covered) >= 0.85
+    widths = [ceiling.interval.high - ceiling.interval.low for ceiling in found]
+    assert np.mean(widths) < 0.3  # and says something
+    null = np.random.default_rng(12).standard_normal((3, 300, 20))
+    assert extrapolated_ceiling(null).estimate is None or abs(extrapolated_ceiling(null).estimate) < 0.2
 
 
 def betas(rng, n_trials, snr2, n_images=1000, n_voxels=200):

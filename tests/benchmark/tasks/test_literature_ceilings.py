@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from voxelboard.benchmark.encoding.filters import high_pass
-from voxelboard.benchmark.errors import UserError
+from voxelboard.benchmark.errors import DataError, UserError
 from voxelboard.benchmark.protocol import V1
 from voxelboard.benchmark.readers.alice2016 import Alice2016
 from voxelboard.benchmark.readers.cards import load_card
 from voxelboard.benchmark.readers.lebel2023_pcs import Lebel2023Components
 from voxelboard.benchmark.readers.simulated_sentences import open_simulated_sentences
 from voxelboard.benchmark.statistics.ceilings import leave_one_out_isc
-from voxelboard.benchmark.tasks.literature_ceilings import literature_ceilings
+from voxelboard.benchmark.tasks.literature_ceilings import extrapolated_ceilings, literature_ceilings
 
 
 def by_roi(found, measure):
@@ -31,6 +31,9 @@ def test_explainable_variance_is_the_planted_share():
     assert np.mean(list(variance.values())) == pytest.approx(1 / 3, abs=0.04)
     assert np.mean(list(cc_max.values())) == pytest.approx(np.sqrt(3 / 5), abs=0.04)
     assert {row.n for row in found} == {3}
+    assert all(row.interval.low < row.value < row.interval.high for row in found)
+    with pytest.raises(UserError, match="not in correspondence"):
+        next(extrapolated_ceilings(data, data.subjects))
 
 
 def test_inter_subject_correlation_is_that_of_the_reference(world):
@@ -45,6 +48,12 @@ def test_inter_subject_correlation_is_that_of_the_reference(world):
         own = expected[data.subjects.index(row.subject)][labels == row.roi].mean()
         assert row.value == pytest.approx(own, abs=1e-6)
         assert (row.measure, row.n) == ("leave-one-out ISC", 4)
+        assert row.interval.low < row.value < row.interval.high
+    with pytest.raises(DataError, match="three or more, got 2"):
+        next(extrapolated_ceilings(data, ("s0", "s1")))
+    extrapolated = list(extrapolated_ceilings(data, data.subjects))
+    assert [(row.subject, row.roi) for row in extrapolated] == [("4 together", roi) for roi in data.scored_rois]
+    assert all(row.interval.low < row.value < row.interval.high for row in extrapolated)
 
 
 def test_alice_has_the_published_agreement(shared_data: Path) -> None:
