@@ -28,6 +28,7 @@ _SECONDS_A_TOKEN: Final = {"once": 1e-6, "strided": 1e-5, "prefixes": 1e-5}
 _RESPONSE_BYTES_A_SECOND: Final = 1.3e8
 _RECORD_BYTES: Final = 1 << 20
 _PROCESS_BYTES: Final = 100 << 20
+_TRANSFORMERS_BYTES: Final = 100 << 20  # the library and what a forward pass works in
 _STRIDED = ("causal", "recurrent")
 _BY_ITSELF = ("static", "simulated", "baseline")
 _WIDTH = re.compile(r"-d(?P<width>\d+)")
@@ -105,7 +106,8 @@ def _reading_seconds(work: Work, size: ModelSize, rate: float) -> float:
 
 
 def _weights(size: ModelSize) -> int:
-    return size.weight_bytes * (2 if size.n_twins else 1)  # a twin is drawn beside the model
+    library = _TRANSFORMERS_BYTES if size.weight_bytes and size.reading != "once" else 0
+    return library + size.weight_bytes * (2 if size.n_twins else 1)  # a twin is drawn beside the model
 
 
 def _reading(loader: str) -> Reading:

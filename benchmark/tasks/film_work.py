@@ -22,7 +22,8 @@ from voxelboard.benchmark.tasks.work import (
 )
 
 _TARGET_BLOCK = 4096
-_EIGEN = 3.0  # operations of a decomposition, times the cube of its side, after bands of low rank were compressed
+_EIGEN = 3.0  # operations of a decomposition, times the cube of its side
+_KEPT_COLUMNS = 0.75  # of all bands together, after those of low rank were compressed
 # Rows of the harness that are one table, whatever the level.
 ONE_TABLE = ("confounds", "spectral", "cross-subject")
 # Rows about which "which level" is no question: no level is left out of their fit.
@@ -52,8 +53,9 @@ def drama_work(data: DramaData, subjects: Sequence[str], size: ModelSize, protoc
     n_searched = n_targets * (DESIGNS * size.n_models + n_left_out)
     n_columns = n_levels * width
     n_folds = len(set(data.inner_folds.values()))
-    draw = _EIGEN * n_folds * n_columns**3
-    for_targets = 2.0 * n_folds * len(encoding.relative_alphas) * n_columns**2
+    n_searched_columns = _KEPT_COLUMNS * n_columns
+    draw = _EIGEN * n_folds * n_searched_columns**3
+    for_targets = 2.0 * n_folds * len(encoding.relative_alphas) * n_searched_columns**2
     # principal axes of all features of a level, wider than what is kept of them
     reducing = n_fits * 2.0 * n_train * size.n_features * min(size.n_features, n_train)
     n_rows = sum(run.n_trs for run in data.runs.values())
