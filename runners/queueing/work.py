@@ -16,7 +16,7 @@ from voxelboard.runners.capacity import Capacity, capacity
 from voxelboard.runners.execution import choose_workers, execute_stages
 from voxelboard.runners.facts import task_facts
 from voxelboard.runners.failures import message_of
-from voxelboard.runners.launching import Launch
+from voxelboard.runners.launching import Launch, span
 from voxelboard.runners.plan import Plan, make_plan
 from voxelboard.runners.queueing.store import LEASE_SECONDS, Queue, Request
 from voxelboard.runners.staging import Estimator, stages_of, too_large
@@ -135,7 +135,7 @@ def _one(
     seconds = sum(stage.needs.seconds or 0.0 for stage in stages) / len(workers.gpus)
     left = budget.left(len(workers.gpus) if workers.on_gpu else 0)
     if seconds > left:
-        reason = f"needs about {seconds / 60:.0f} min, {left / 60:.0f} min were left"
+        reason = f"needs about {span(seconds)}, {span(max(0.0, left))} were left"
         queue.finish(request, "queued", reason)
         worked.left.append((request, reason))
         return
