@@ -189,6 +189,11 @@ class AblationPolicy:
         *("keep-content", "keep-function", "constant"),
     )
     window_words: int = 10  # the "sentences" of a transcript that has none
+    # Properties taken out of the representation instead of the text (Oota et al. 2023): how many words of the class a TR
+    # has, 0, 1, ... as one-hot labels, the last for this many and more. Labels of TRs, because no task keeps states of
+    # words; one-hot, because then no linear reader of a TR's state can tell the count.
+    removals: tuple[str, ...] = ("noun", "verb")
+    removal_most_words: int = 3
 
 
 @dataclass(frozen=True)

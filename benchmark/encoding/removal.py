@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.linear_model import Ridge
 
 from voxelboard.benchmark.errors import InvalidNumbers, UserError
 
@@ -78,30 +79,92 @@ def remove_property(
     return Removed(residuals, explained / total if total > 0 else 0.0)
 
 
+def remove_from_new(
+    states: NDArray[np.floating],
+    labels: NDArray[np.floating],
+    folds: NDArray[np.integer],
+    new_states: NDArray[np.floating],
+    new_labels: NDArray[np.floating],
+    relative_lambdas: Sequence[float] = RELATIVE_LAMBDAS,
+) -> NDArray[np.float32]:
+    """(n_new, n_features) new rows without what the map of the given rows says of them: the map is never fit to new rows.
+
+    Parameters
+    ----------
+    states, labels, folds : of the rows that are fit, as in :func:`remove_property`.
+    new_states, new_labels : (n_new, n_features), (n_new, n_labels).
+    """
+    x, y = np.asarray(labels, dtype=np.float64), np.asarray(states, dtype=np.float64)
+    lambdas = _choose(x, y, folds, relative_lambdas)
+    left: NDArray[np.float32] = (new_states - _predict(x, y, np.asarray(new_labels, dtype=np.float64), lambdas)).astype(
+        np.float32
+    )
+    return left
+
+
 def _choose(x: FloatArray, y: FloatArray, folds: NDArray[np.integer], lambdas: Sequence[float]) -> FloatArray:
     """(n_features,) the lambda of the least squared error over left-out folds."""
     errors = np.zeros((len(lambdas), y.shape[1]))
     for fold in np.unique(folds):
         test = folds == fold
+        ridge = _Ridge(x[~test], y[~test])
         for k, value in enumerate(lambdas):
-            predicted = _predict(x[~test], y[~test], x[test], np.full(y.shape[1], value))
-            errors[k] += ((y[test] - predicted) ** 2).sum(axis=0)
+            errors[k] += ((y[test] - ridge.predict(x[test], np.full(y.shape[1], value))) ** 2).sum(axis=0)
     chosen: FloatArray = np.asarray(lambdas, dtype=np.float64)[errors.argmin(axis=0)]
     return chosen
 
 
-def _predict(x: FloatArray, y: FloatArray, x_test: FloatArray, lambdas: FloatArray) -> FloatArray:
+class _Ridge:
     """Ridge with an intercept, a lambda for each feature; through the eigenvectors of the few labels."""
+
+    def __init__(self, x: FloatArray, y: FloatArray) -> None:
+        self._centre, scale = x.mean(axis=0), x.std(axis=0)
+        self._keep = scale > 1e-12 * np.abs(x).max(initial=1.0)
+        self._scale = scale
+        self._mean = y.mean(axis=0)
+        self._n = len(x)
+        z = self._standardised(x)
+        values, vectors = np.linalg.eigh(z.T @ z) if self._keep.any() else (np.zeros(0), np.zeros((0, 0)))
+        self._vectors: FloatArray = vectors
+        self._values = np.maximum(values, 0.0)[:, None]
+        self._moments = self._vectors.T @ (z.T @ (y - self._mean))
+
+    def _standardised(self, x: FloatArray) -> FloatArray:
+        standardised: FloatArray = (x[:, self._keep] - self._centre[self._keep]) / self._scale[self._keep]
+        return standardised
+
+    def predict(self, x: FloatArray, lambdas: FloatArray) -> FloatArray:
+        weights = self._vectors @ (self._moments / (self._values + lambdas * self._n))
+        predicted: FloatArray = self._mean + self._standardised(x) @ weights
+        return predicted
+
+
+def _predict(x: FloatArray, y: FloatArray, x_test: FloatArray, lambdas: FloatArray) -> FloatArray:
+    return _Ridge(x, y).predict(x_test, lambdas)
+
+
+def probe_hits(
+    states: NDArray[np.floating],
+    classes: NDArray[np.integer],
+    new_states: NDArray[np.floating],
+    new_classes: NDArray[np.integer],
+    relative_lambda: float = 1e-2,
+) -> NDArray[np.bool_]:
+    """(n_new,) whether a linear probe finds the class of new rows, trained on the given ones (ridge to one-hot classes).
+
+    Parameters
+    ----------
+    states, classes : (n_rows, n_features), (n_rows,). new_states, new_classes : (n_new, n_features), (n_new,).
+    """
+    names, index = np.unique(classes, return_inverse=True)
+    x = np.asarray(states, dtype=np.float64)
     centre, scale = x.mean(axis=0), x.std(axis=0)
-    keep = scale > 1e-12 * np.abs(x).max(initial=1.0)
-    mean = y.mean(axis=0)
-    if not keep.any():
-        return np.broadcast_to(mean, (len(x_test), y.shape[1])).copy()
-    z, z_test = ((part[:, keep] - centre[keep]) / scale[keep] for part in (x, x_test))
-    values, vectors = np.linalg.eigh(z.T @ z)
-    weights = vectors.T @ (z.T @ (y - mean)) / (np.maximum(values, 0.0)[:, None] + lambdas * len(x))
-    predicted: FloatArray = mean + z_test @ vectors @ weights
-    return predicted
+    scale[scale == 0] = 1.0
+    ridge = Ridge(alpha=relative_lambda * len(x)).fit((x - centre) / scale, np.eye(len(names))[index])
+    found: NDArray[np.bool_] = names[
+        ridge.predict((new_states - centre) / scale).reshape(len(new_states), -1).argmax(1)
+    ] == (new_classes)
+    return found
 
 
 def probe_accuracy(

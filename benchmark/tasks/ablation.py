@@ -6,7 +6,8 @@ of a class replaced by its tag, as many random words, other orders, word lists. 
 narrative, fitted to intact stories; the fit then predicts the same responses from the perturbed text. Score: H_u of the intact
 text is the headline; each condition is a facet with its own H_u and ``delta`` = H_u(intact) - H_u(condition), paired
 over blocks, and where it has a control, ``beyond_control`` = delta - delta of the control: what the loss of this class
-costs beyond the loss of as many words. A profile of a model, not a virtue.
+costs beyond the loss of as many words. Two conditions more take a property out of the representation instead of the
+text (Oota et al. 2023). A profile of a model, not a virtue.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,14 +22,24 @@ from voxelboard.benchmark.readers.base import DatasetFacts, NarrativeData
 from voxelboard.benchmark.records import Estimate, Facet
 from voxelboard.benchmark.sources import Features, Sources, open_sources
 from voxelboard.benchmark.stamps import dataset_stamp, model_stamp
-from voxelboard.benchmark.statistics.scores import BlockStatistics
+from voxelboard.benchmark.statistics.intervals import single_subject_interval
 from voxelboard.benchmark.stimuli.perturbed_stories import perturb_story
 from voxelboard.benchmark.submission import Submission, baseline_submissions
 from voxelboard.benchmark.tasks.base import CellResult, MeasuredCell, RunContext, merged_checks
-from voxelboard.benchmark.tasks.conditions import INTACT, condition_statistics, stories_tested
+from voxelboard.benchmark.tasks.conditions import (
+    INTACT,
+    Chosen,
+    ConditionScores,
+    Probe,
+    Scores,
+    condition_statistics,
+    removal_conditions,
+    removal_statistics,
+    stories_tested,
+)
 from voxelboard.benchmark.tasks.narrative import ModelFeatures, Narrative, held_out_responses
 from voxelboard.benchmark.tasks.preparation import Cohort, cohorts
-from voxelboard.benchmark.tasks.scoring import UNITS, HeldOutResponses, roi_influence, summarise
+from voxelboard.benchmark.tasks.scoring import UNITS, HeldOutResponses, roi_influence, summarise, to_estimate
 from voxelboard.benchmark.tasks.story_work import ablation_work
 from voxelboard.benchmark.tasks.work import ModelSize, Work
 
@@ -102,32 +113,42 @@ class Ablation:
         )
         scored = list(stopwatch.each("encoding and scores", intact))
         with stopwatch.stage("conditions"):
-            found = _conditions(sources, features, data, subjects, context)
+            chosen = {r.subject: {roi: profile.chosen for roi, profile in r.layers.items()} for r in scored}
+            found, probes = _conditions(sources, features, data, chosen, context)
         for result in scored:
             responses = data.responses(result.subject)
             dataset = dataset_stamp(
                 data, responses, n_train=result.n_train, n_test=result.n_test, n_repeats=result.n_repeats
             )
-            result = _with_conditions(result, found[result.subject], data, context.protocol)
+            result = _with_conditions(result, found[result.subject], probes[result.subject], data, context.protocol)
             yield MeasuredCell(dataset, stamp, replace(result, checks=merged_checks(result.checks, resolved)))
 
 
 def _conditions(
-    sources: Sources, features: Features, data: NarrativeData, subjects: Sequence[str], context: RunContext
-) -> dict[str, dict[str, BlockStatistics]]:
-    """Subject -> condition -> block statistics."""
-    found: dict[str, dict[str, BlockStatistics]] = {}
-    wanted = data.subjects if data.ceiling_kind == "inter_subject" else subjects
+    sources: Sources, features: Features, data: NarrativeData, chosen: Chosen, context: RunContext
+) -> tuple[Scores, dict[str, dict[str, Probe]]]:
+    """Scores of every condition, and subject -> condition -> what probes find of the property that was removed."""
+    found: Scores = {}
+    probes: dict[str, dict[str, Probe]] = {}
+    wanted = data.subjects if data.ceiling_kind == "inter_subject" else tuple(chosen)
     for cohort in cohorts(data, wanted, context.protocol, context.settings.limit):
-        tests = _tests(data, cohort, subjects)
+        tests = _tests(data, cohort, tuple(chosen))
         if not tests:
             continue
         perturbed = _perturbed_features(sources, data, stories_tested(cohort), context)
+        layers = {subject: chosen[subject] for subject in tests}
         context.progress("conditions", 0, 0)
-        found |= condition_statistics(
-            features, perturbed, data.stories, cohort, tests, context.protocol, context.device
+        of_texts = condition_statistics(
+            features, perturbed, data.stories, cohort, tests, layers, context.protocol, context.device
         )
-    return found
+        context.progress("removal of properties", 0, 0)
+        of_removals, of_probes = removal_statistics(
+            features, data.stories, cohort, tests, layers, context.protocol, context.device
+        )
+        for subject in tests:
+            found[subject] = of_texts[subject] | of_removals[subject]
+            probes[subject] = of_probes
+    return found, probes
 
 
 def _tests(data: NarrativeData, cohort: Cohort, subjects: Sequence[str]) -> dict[str, HeldOutResponses]:
@@ -153,19 +174,50 @@ def _perturbed_features(
 
 
 def _with_conditions(
-    result: CellResult, found: Mapping[str, BlockStatistics], data: NarrativeData, protocol: Protocol
+    result: CellResult,
+    found: Mapping[str, ConditionScores],
+    probes: Mapping[str, Probe],
+    data: NarrativeData,
+    protocol: Protocol,
 ) -> CellResult:
-    """The result with a facet for each condition and ROI, and the statistics that they rest on."""
-    influence = {name: roi_influence(stats, protocol.score) for name, stats in found.items()}
+    """The result with a facet for each condition and ROI, and the statistics and voxels that they rest on."""
+    influence = {name: roi_influence(scores.stats, protocol.score) for name, scores in found.items()}
     facets: list[Facet] = []
-    for condition in protocol.ablation.conditions:
-        facets += _facets(condition, influence, data, protocol)
-    arrays = result.arrays | {
-        f"stats__condition_{name}": np.stack([stats.c, stats.q, stats.s], axis=-1)
-        for name, stats in found.items()
-        if name != INTACT
-    }
+    for condition in (*protocol.ablation.conditions, *removal_conditions(protocol)):
+        overall, *by_roi = _facets(condition, influence, data, protocol)
+        if condition in probes:
+            scores = overall.scores | _probe_scores(probes[condition], protocol)
+            overall = overall.model_copy(update={"scores": scores})
+        facets += [overall, *by_roi]
+    arrays = dict(result.arrays)
+    for name, scored in found.items():
+        if name != INTACT:
+            stats = scored.stats
+            arrays[f"stats__condition_{name}"] = np.stack([stats.c, stats.q, stats.s], axis=-1)
+            arrays[f"voxel_delta__{name}"] = (found[INTACT].voxel_r - scored.voxel_r).astype(np.float16)
     return replace(result, facets=tuple(facets), arrays=arrays)
+
+
+def _probe_scores(probe: Probe, protocol: Protocol) -> dict[str, Estimate]:
+    """Accuracy of a linear probe before and after removal, and above what needs no probe."""
+    size, confidence = protocol.score.inference_block_trs, protocol.score.confidence
+    tables = {
+        "probe_intact": probe.intact,
+        "probe_removed": probe.removed,
+        "probe_chance": probe.chance,
+        "probe_removed_above_chance": probe.removed - probe.chance,
+    }
+    n_blocks = max(2, len(probe.chance) // size)
+    return {
+        name: to_estimate(
+            single_subject_interval(
+                np.array([part.mean() for part in np.array_split(table, n_blocks)]), confidence=confidence
+            ),
+            f"linear probe of test rows, mean of blocks of {size} TRs, t",
+            "accuracy",
+        )
+        for name, table in tables.items()
+    }
 
 
 def _facets(

@@ -39,8 +39,12 @@ def narrative_work(
 def ablation_work(
     data: NarrativeData, subjects: Sequence[str], size: ModelSize, protocol: Protocol, *, on_gpu: bool
 ) -> Work:
-    """The task narrative without its diagnostics, the model once more for the conditions, and the test texts of each."""
+    """The task narrative without its diagnostics, the test texts of each condition, and one unique fit for all texts and
+    for each removal of a property, at every layer that may be chosen.
+    """
     n_conditions = len(protocol.ablation.conditions)
+    n_chosen = min(size.n_layers, len(data.scored_rois) * len(subjects))
+    n_removals = 2 * len(protocol.ablation.removals)  # each with its control
     tested = dict.fromkeys(segment.story for segment in data.split.test_segments)
     n_words = sum(data.stories[name].n_words for name in tested) * n_conditions
     n_rows = sum(data.stories[name].n_trs for name in tested) * n_conditions
@@ -50,7 +54,8 @@ def ablation_work(
         size,
         protocol,
         on_gpu=on_gpu,
-        n_models=size.n_models + 1,
+        n_models=size.n_models,
+        beside=(1 + n_removals) * n_chosen,
         n_times_tested=1 + n_conditions,
     )
     return replace(

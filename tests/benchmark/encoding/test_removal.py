@@ -6,7 +6,14 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from voxelboard.benchmark.encoding.designs import primal_problem
-from voxelboard.benchmark.encoding.removal import _predict, chance_accuracy, probe_accuracy, remove_property
+from voxelboard.benchmark.encoding.removal import (
+    _predict,
+    chance_accuracy,
+    probe_accuracy,
+    probe_hits,
+    remove_from_new,
+    remove_property,
+)
 from voxelboard.benchmark.encoding.ridge import fit_ridge
 from voxelboard.benchmark.errors import InvalidNumbers, UserError
 
@@ -100,3 +107,18 @@ def test_arrays_that_do_not_fit() -> None:
         remove_property(states, classes[:-1], FOLDS)
     with pytest.raises(InvalidNumbers, match="NaN"):
         remove_property(np.full_like(states, np.nan), classes, FOLDS)
+
+
+def test_new_rows_lose_the_property_by_a_map_that_never_saw_them() -> None:
+    states, classes, _ = planted()
+    old, new = FOLDS < 7, FOLDS >= 7
+    labels = np.eye(3)[classes]
+    left = remove_from_new(states[old], labels[old], FOLDS[old], states[new], labels[new])
+    residuals, _ = remove_property(states[old], labels[old], FOLDS[old])
+    chance = chance_accuracy(classes[new])
+    assert probe_hits(states[old], classes[old], states[new], classes[new]).mean() > 0.95
+    assert probe_hits(residuals, classes[old], left, classes[new]).mean() == pytest.approx(chance, abs=0.03)
+    # a row alone is what it is among others
+    np.testing.assert_allclose(
+        remove_from_new(states[old], labels[old], FOLDS[old], states[new][:1], labels[new][:1]), left[:1], rtol=1e-5
+    )

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from voxelboard.benchmark.features.extract import extract_features
+from voxelboard.benchmark.features.resample import tr_sum
 from voxelboard.benchmark.features.store import FeatureStore
 from voxelboard.benchmark.models.baselines import baseline_model
 from voxelboard.benchmark.protocol import V1
@@ -20,11 +21,17 @@ from voxelboard.benchmark.settings import Settings
 from voxelboard.benchmark.statistics.influence import unit_influence
 from voxelboard.benchmark.statistics.intervals import single_subject_interval, two_way_interval
 from voxelboard.benchmark.statistics.scores import coarsen
-from voxelboard.benchmark.stimuli.perturbed_stories import perturb_story
+from voxelboard.benchmark.stimuli.perturbations import tag_word
+from voxelboard.benchmark.stimuli.perturbed_stories import perturb_story, tagged_words
 from voxelboard.benchmark.submission import baseline_submissions
 from voxelboard.benchmark.tasks.ablation import Ablation
 from voxelboard.benchmark.tasks.base import MeasuredCell, RunContext
-from voxelboard.benchmark.tasks.conditions import INTACT, condition_statistics
+from voxelboard.benchmark.tasks.conditions import (
+    INTACT,
+    condition_statistics,
+    removal_conditions,
+    removal_statistics,
+)
 from voxelboard.benchmark.tasks.narrative import held_out_responses
 from voxelboard.benchmark.tasks.preparation import cohorts
 from voxelboard.benchmark.tasks.scoring import HeldOutResponses
@@ -38,6 +45,9 @@ PROTOCOL = replace(
     score=replace(V1.score, noise_brain_voxels=16, noise_brain_limit=0.2),
     diagnostics=replace(V1.diagnostics, n_permutations=20),
 )
+
+
+ROIS = ("NOUN", "VERB", "BOTH", "NULL")
 
 
 @pytest.fixture(scope="module")
@@ -62,19 +72,24 @@ def deltas(brains: SimulatedAblation, tmp_path_factory: pytest.TempPathFactory) 
     for subject in brains.subjects:
         test = held_out_responses(brains, cohort, subject)
         # total variance instead of the signal's, so that the region without signal has a denominator too
-        tests[subject] = HeldOutResponses(test.segments, None, test.rois, ("NOUN", "VERB", "BOTH", "NULL"), "none")
-    found = condition_statistics(intact, perturbed, brains.stories, cohort, tests, PROTOCOL, torch.device("cpu"))
+        tests[subject] = HeldOutResponses(test.segments, None, test.rois, ROIS, "none")
+    chosen = {subject: dict.fromkeys(ROIS, (0,)) for subject in brains.subjects}
+    found = condition_statistics(
+        intact, perturbed, brains.stories, cohort, tests, chosen, PROTOCOL, torch.device("cpu")
+    )
+    removed, _ = removal_statistics(intact, brains.stories, cohort, tests, chosen, PROTOCOL, torch.device("cpu"))
+    conditions = (*PROTOCOL.ablation.conditions, *removal_conditions(PROTOCOL))
     influence = {
-        subject: {name: unit_influence(coarsen(stats, 15)) for name, stats in by_name.items()}
+        subject: {name: unit_influence(coarsen(one.stats, 15)) for name, one in (by_name | removed[subject]).items()}
         for subject, by_name in found.items()
     }
     return {
         roi: {
             name: np.stack([by_name[INTACT][:, k] - by_name[name][:, k] for by_name in influence.values()])
-            for name in PROTOCOL.ablation.conditions
+            for name in conditions
         }
         | {INTACT: np.stack([by_name[INTACT][:, k] for by_name in influence.values()])}
-        for k, roi in enumerate(("NOUN", "VERB", "BOTH", "NULL"))
+        for k, roi in enumerate(ROIS)
     }
 
 
@@ -94,6 +109,34 @@ def test_a_brain_of_nouns_loses_nouns_and_not_verbs(deltas: dict[str, dict[str, 
         # beyond the loss of as many random words
         beyond = two_way_interval(deltas[roi][own] - deltas[roi][f"random-{own}"])
         assert beyond.low > 0
+
+
+def test_a_planted_property_is_found_before_its_removal_and_not_after(brains: SimulatedAblation) -> None:
+    """States that say how many nouns a TR has, beside 20 dimensions of noise."""
+    rng = np.random.default_rng(0)
+    direction, states = rng.standard_normal((4, 20)), {}
+    for name, story in brains.stories.items():
+        nouns = np.array([[tag_word(tag, "noun") is not None] for tag in tagged_words(story, 10).tags], dtype=float)
+        counts = np.minimum(tr_sum(nouns, story)[:, 0].astype(int), 3)
+        states[name] = (rng.standard_normal((story.n_trs, 20)) + 2 * direction[counts])[None].astype(np.float32)
+    (cohort,) = cohorts(brains, brains.subjects[:1], PROTOCOL)
+    subject = brains.subjects[0]
+    tests = {subject: held_out_responses(brains, cohort, subject)}
+    chosen = {subject: dict.fromkeys(brains.scored_rois, (0,))}
+    found, probes = removal_statistics(states, brains.stories, cohort, tests, chosen, PROTOCOL, torch.device("cpu"))
+    assert set(found[subject]) == set(removal_conditions(PROTOCOL)) == set(probes)
+    noun, control = probes["residual-noun"], probes["random-residual-noun"]
+    chance = noun.chance.mean()
+    assert noun.intact.mean() > chance + 0.3
+    assert noun.removed.mean() == pytest.approx(chance, abs=0.04)  # 240 rows: one standard error is .03
+    # labels at the wrong time: nothing to be found, and the right ones stay where they are
+    assert control.intact.mean() == pytest.approx(control.chance.mean(), abs=0.04)
+
+
+def test_labels_at_the_wrong_time_take_next_to_nothing_along(deltas: dict[str, dict[str, np.ndarray]]) -> None:
+    for roi in ROIS:
+        for name in ("noun", "verb"):
+            assert abs(two_way_interval(deltas[roi][f"random-residual-{name}"]).estimate) < 0.05
 
 
 def test_a_brain_of_both_loses_something_with_either(deltas: dict[str, dict[str, np.ndarray]]) -> None:
@@ -132,15 +175,18 @@ def test_a_cell_has_the_headline_of_the_intact_text_and_a_facet_a_condition_and_
     cells: list[MeasuredCell],
 ) -> None:
     (cell,) = cells
-    assert {facet.value for facet in cell.result.facets} == set(PROTOCOL.ablation.conditions)
-    assert len(cell.result.facets) == len(PROTOCOL.ablation.conditions) * 4
+    conditions = (*PROTOCOL.ablation.conditions, *removal_conditions(PROTOCOL))
+    assert {facet.value for facet in cell.result.facets} == set(conditions)
+    assert len(cell.result.facets) == len(conditions) * 4
     intact = cell.result.scores["unique"].estimate or 0.0
-    for condition in PROTOCOL.ablation.conditions:
+    for condition in conditions:
         overall = next(facets(cell, condition))
         assert overall.roi is None
         delta, unique = overall.scores["delta"].estimate, overall.scores["unique"].estimate
         assert delta == pytest.approx(intact - (unique or 0.0), abs=1e-6)
-        assert ("beyond_control" in overall.scores) == (condition in ("noun", "verb"))
+        assert ("beyond_control" in overall.scores) == (condition in ("noun", "verb", "residual-noun", "residual-verb"))
+        assert ("probe_removed_above_chance" in overall.scores) == ("residual" in condition)
+        assert cell.result.arrays[f"voxel_delta__{condition}"].shape == cell.result.arrays["voxel_roi"].shape
         assert f"stats__condition_{condition}" in cell.result.arrays
     assert cell.result.arrays["stats__condition_noun"].shape == cell.result.arrays["stats__unique"].shape
 
