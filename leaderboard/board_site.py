@@ -21,6 +21,7 @@ from voxelboard.leaderboard.pages.model import RecordLink, model_context, relati
 from voxelboard.leaderboard.pages.protocol import protocol_context
 from voxelboard.leaderboard.pages.queue import queue_context
 from voxelboard.leaderboard.pages.release import diff_context, releases_context
+from voxelboard.leaderboard.pages.studies import find_studies, studies_context
 from voxelboard.leaderboard.pages.submit import submit_context
 from voxelboard.leaderboard.pages.task import task_context
 from voxelboard.leaderboard.parallel import for_each, n_workers
@@ -76,7 +77,13 @@ class BoardSite:
         """Write everything; ``releases_at`` leads from the board to the folder of releases."""
         self._data()
         writer, page = self.writer, {"page_class": "page"}
-        writer.page("index.html", "index.html.j2", **index_context(self.board, self.overviews, self.pages, self.tables))
+        studies = find_studies(self.source) if self.board.kind == "real" else ()
+        writer.page(
+            "index.html",
+            "index.html.j2",
+            **index_context(self.board, self.overviews, self.pages, self.tables),
+            has_studies=bool(studies),
+        )
         self._tables()
         self._surface()
         self._models()
@@ -84,6 +91,8 @@ class BoardSite:
         writer.page("protocol.html", "protocol.html.j2", **page, **protocol_context(self.board))
         writer.page("submit.html", "submit.html.j2", **page, **submit_context())
         writer.page("queue.html", "queue.html.j2", **page, **queue_context(self.board, self.pages, queue))
+        if studies:
+            writer.page("studies.html", "studies.html.j2", **page, **studies_context(studies))
         current = self._board_json
         writer.page(
             "releases.html", "releases.html.j2", **page, **releases_context(releases, releases_at, self.board.kind)
