@@ -10,9 +10,8 @@ from voxelboard.benchmark.stimuli.perturbations import (
     Slot,
     TaggedWords,
     load_perturbation,
-    sentences_at,
-    windows_of,
 )
+from voxelboard.benchmark.stimuli.sentences import sentences_at, windows_of
 from voxelboard.benchmark.stimuli.stories import Story, make_story
 from voxelboard.benchmark.stimuli.tagging import tag_words
 

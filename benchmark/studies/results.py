@@ -37,74 +37,12 @@ from voxelboard.benchmark.studies.ablation import (
     texts_of,
 )
 from voxelboard.benchmark.studies.encoding import SubjectScores, stack_influence
+from voxelboard.benchmark.study_tables import ALL_ROIS, STUDY_FILE, DatasetOfStudy, Overlap, Quantity
 from voxelboard.benchmark.training.presets import TrainingPreset, load_preset
 from voxelboard.benchmark.training.trainer import TrainingResult, read_result
 
 FloatArray = NDArray[np.float64]
-ALL_ROIS = "mean over regions"
-STUDY_FILE, ARRAYS_FILE = "study.json", "study.npz"
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """One number of a study with its interval.
-
-    Attributes
-    ----------
-    kind : ``score`` (H_u), ``delta`` (original minus this), ``beyond_control`` (delta minus that of the control), ``context``
-        (long minus short context).
-    text : what the model read, ``original`` or ``ablated``.
-    roi : of the data set, or ``mean over regions``.
-    by_subject : subject -> mean over blocks and seeds.
-    """
-
-    dataset: str
-    architecture: str
-    ablation: str
-    text: str
-    kind: str
-    roi: str
-    estimate: float
-    low: float
-    high: float
-    standard_error: float
-    df: float
-    estimator: str
-    by_subject: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """How far two kinds of models predict the same voxels, one subject; models of all seeds together.
-
-    Attributes
-    ----------
-    jaccard : of the voxels above the 90th percentile of r beyond the confounds, models without function words and models
-        without content words.
-    chance : of two random tenths.
-    specificity : quartiles of log10(r without function words / r without content words) over voxels; positive where what
-        is left of meaning predicts more than what is left of syntax. Empty where no voxel has an r above 0.
-    """
-
-    dataset: str
-    architecture: str
-    subject: str
-    jaccard: float
-    chance: float
-    specificity: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class DatasetOfStudy:
-    """What was measured on."""
-
-    name: str
-    version: str
-    subjects: tuple[str, ...]
-    rois: tuple[str, ...]
-    n_blocks: int
-    n_train_stories: int
-    n_test_stories: int
+ARRAYS_FILE = "study.npz"
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from voxelboard.benchmark.studies.results import ALL_ROIS, STUDY_FILE, Quantity, StudyResults, read_results
+from voxelboard.benchmark.study_tables import ALL_ROIS, STUDY_FILE, Quantity, StudyTables, read_tables
 from voxelboard.leaderboard.text import bounds, count, number, plain, short_hash, signed
 
 FOLDER = "studies"
@@ -13,7 +13,7 @@ _ARCHITECTURES = {"lstm": "LSTM", "gpt2": "GPT-2"}
 _ORIGINAL = "original"
 
 
-def find_studies(source: Path) -> tuple[StudyResults, ...]:
+def find_studies(source: Path) -> tuple[StudyTables, ...]:
     """The studies in ``studies/`` in the folder of records or beside it, by name.
 
     Raises
@@ -25,15 +25,15 @@ def find_studies(source: Path) -> tuple[StudyResults, ...]:
     found = next((folder for folder in folders if folder.is_dir()), None)
     if found is None:
         return ()
-    return tuple(read_results(path.parent) for path in sorted(found.glob(f"*/{STUDY_FILE}")))
+    return tuple(read_tables(path.parent) for path in sorted(found.glob(f"*/{STUDY_FILE}")))
 
 
-def studies_context(studies: Sequence[StudyResults]) -> dict[str, Any]:
+def studies_context(studies: Sequence[StudyTables]) -> dict[str, Any]:
     """Values for ``studies.html.j2``."""
     return {"studies": [_study(study, f"study-{k}") for k, study in enumerate(studies, start=1)]}
 
 
-def _study(study: StudyResults, identity: str) -> dict[str, Any]:
+def _study(study: StudyTables, identity: str) -> dict[str, Any]:
     architectures = tuple(dict.fromkeys(training.architecture for training in study.trainings))
     return {
         "id": identity,
@@ -59,7 +59,7 @@ def _span(values: Sequence[int]) -> str:
     return count(low) if low == high else f"{count(low)} to {count(high)}"
 
 
-def _training(study: StudyResults, ablation: str, architectures: Sequence[str]) -> dict[str, Any]:
+def _training(study: StudyTables, ablation: str, architectures: Sequence[str]) -> dict[str, Any]:
     """A version of the corpus: how much of it was replaced, and how well models predict its words."""
     made = next(corpus for corpus in study.corpora if corpus.ablation == ablation)
     runs = [training for training in study.trainings if training.ablation == ablation]
@@ -76,7 +76,7 @@ def _training(study: StudyResults, ablation: str, architectures: Sequence[str]) 
     }
 
 
-def _dataset(study: StudyResults, name: str, architectures: Sequence[str]) -> dict[str, Any]:
+def _dataset(study: StudyTables, name: str, architectures: Sequence[str]) -> dict[str, Any]:
     data = next(one for one in study.datasets if one.name == name)
     own = [q for q in study.quantities if q.dataset == name and q.roi == ALL_ROIS]
     columns = [(architecture, text) for architecture in architectures for text in (_ORIGINAL, "ablated")]
@@ -107,7 +107,7 @@ def _dataset(study: StudyResults, name: str, architectures: Sequence[str]) -> di
 
 
 def _rows(
-    study: StudyResults, own: Sequence[Quantity], columns: Sequence[tuple[str, str]]
+    study: StudyTables, own: Sequence[Quantity], columns: Sequence[tuple[str, str]]
 ) -> Iterator[tuple[str, list[tuple[str, str, bool] | None]]]:
     """Heading and cells: deltas of every version, then what goes beyond its control, then the context."""
     ablations = [made.ablation for made in study.corpora if made.ablation != _ORIGINAL]

@@ -8,7 +8,7 @@ import pytest
 from planted_records import Plant
 
 from voxelboard.benchmark.errors import DataError
-from voxelboard.benchmark.studies.results import STUDY_FILE, read_results
+from voxelboard.benchmark.study_tables import STUDY_FILE, read_tables
 from voxelboard.leaderboard.pages.studies import find_studies, studies_context
 from voxelboard.leaderboard.render import render
 from voxelboard.leaderboard.text import bounds, signed
@@ -34,7 +34,7 @@ def with_study(real: Plant) -> Plant:
 def test_every_delta_of_the_study_is_on_the_page_with_its_interval(with_study: Plant, tmp_path: Path) -> None:
     site = render(with_study.results, tmp_path / "site").parent
     text = (site / "studies.html").read_text(encoding="utf-8")
-    study = read_results(COMMITTED)
+    study = read_tables(COMMITTED)
     for quantity in study.quantities:
         if quantity.roi == "mean over regions" and quantity.kind in ("delta", "beyond_control", "context"):
             shown = re.escape(signed(quantity.estimate)), re.escape(bounds(quantity.low, quantity.high))

@@ -19,11 +19,9 @@ from voxelboard.benchmark.stimuli.perturbations import (
     kendall_order,
     load_perturbation,
     low_pmi_random,
-    reassign_sentences,
-    sentences_at,
-    windows_of,
 )
 from voxelboard.benchmark.stimuli.perturbed_stories import perturb_story, tagged_words
+from voxelboard.benchmark.stimuli.sentences import reassign_sentences, sentences_at, windows_of
 from voxelboard.benchmark.stimuli.stories import Story, make_story
 
 WORDS = [

@@ -38,7 +38,8 @@ from voxelboard.benchmark.studies.ablation import (
     write_plan,
 )
 from voxelboard.benchmark.studies.encoding import PreparedData
-from voxelboard.benchmark.studies.results import ALL_ROIS, read_results, study_results, write_results
+from voxelboard.benchmark.studies.results import read_results, study_results, write_results
+from voxelboard.benchmark.study_tables import ALL_ROIS
 
 pytestmark = pytest.mark.timeout(300)
 DATA = "simulated-narrative:tiny"
