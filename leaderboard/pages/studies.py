@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from voxelboard.benchmark.protocol import PROTOCOLS
 from voxelboard.benchmark.study_tables import ALL_ROIS, STUDY_FILE, Quantity, StudyTables, read_tables
-from voxelboard.leaderboard.text import bounds, count, number, plain, short_hash, signed
+from voxelboard.leaderboard.text import bounds, count, number, plain, signed
 
 FOLDER = "studies"
 _ARCHITECTURES = {"lstm": "LSTM", "gpt2": "GPT-2"}
@@ -42,12 +43,19 @@ def _study(study: StudyTables, identity: str) -> dict[str, Any]:
             ("Models", str(len(study.trainings)), f"{_listed(architectures)}, {len(study.seeds)} seeds each"),
             ("Parameters", _span([t.n_parameters for t in study.trainings]), ""),
             ("Tokens of training", _span([t.tokens_seen for t in study.trainings]), "each model"),
-            ("Protocol", plain(study.protocol, 20), f"narrative {short_hash(study.protocol_hash)}"),
+            ("Protocol", plain(study.protocol, 20), _measured_under(study)),
         ],
         "architectures": [_ARCHITECTURES.get(name, plain(name, 20)) for name in architectures],
         "trainings": [_training(study, made.ablation, architectures) for made in study.corpora],
         "datasets": [_dataset(study, data.name, architectures) for data in study.datasets],
     }
+
+
+def _measured_under(study: StudyTables) -> str:
+    """The hash of the narrative protocol, and whether it is that of the installed version."""
+    today = PROTOCOLS[study.protocol].hash_of("narrative") if study.protocol in PROTOCOLS else ""
+    note = "" if study.protocol_hash == today else ", an earlier one than that of the ranks today"
+    return f"narrative {plain(study.protocol_hash[:12], 12)}{note}"
 
 
 def _listed(architectures: Sequence[str]) -> str:

@@ -18,7 +18,9 @@ study_app = typer.Typer(
     no_args_is_help=True,
 )
 
-DEFAULT_ABLATIONS = ("original", "noun", "verb", "content", "function", "random-noun")
+_CLASSES = ("noun", "verb", "content", "function")
+# each class with its control: as many words of every sentence, at random
+DEFAULT_ABLATIONS = ("original", *_CLASSES, *(f"random-{name}" for name in _CLASSES))
 Source = Annotated[Path, typer.Argument(help="Corpus: a file or a folder of .txt, .txt.gz, .jsonl or .parquet files.")]
 Folder = Annotated[Path, typer.Option("--to", envvar="VOXELBOARD_STUDY", help="Folder of the study.", file_okay=False)]
 Ablations = Annotated[

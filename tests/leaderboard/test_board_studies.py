@@ -8,6 +8,7 @@ import pytest
 from planted_records import Plant
 
 from voxelboard.benchmark.errors import DataError
+from voxelboard.benchmark.protocol import V1
 from voxelboard.benchmark.study_tables import STUDY_FILE, read_tables
 from voxelboard.leaderboard.pages.studies import find_studies, studies_context
 from voxelboard.leaderboard.render import render
@@ -40,6 +41,19 @@ def test_every_delta_of_the_study_is_on_the_page_with_its_interval(with_study: P
             shown = re.escape(signed(quantity.estimate)), re.escape(bounds(quantity.low, quantity.high))
             assert re.search(rf"{shown[0]}(</b>)? <small>{shown[1]}", text), quantity
     assert 'href="studies.html"' in (site / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_study_of_another_protocol_says_so(with_study: Plant) -> None:
+    def note() -> str:
+        (view,) = studies_context(find_studies(with_study.results))["studies"]
+        return str({name: note for name, _, note in view["facts"]}["Protocol"])
+
+    path = with_study.results.parent / "studies" / "a-study" / STUDY_FILE
+    old, today = read_tables(path.parent).protocol_hash, V1.hash_of("narrative")
+    path.write_text(path.read_text().replace(old, today))
+    assert note() == f"narrative {today[:12]}"
+    path.write_text(path.read_text().replace(today, "0" * 64))
+    assert note().startswith("narrative 000000000000, an earlier one")
 
 
 def test_what_leaves_zero_out_is_bold_and_nothing_else(with_study: Plant) -> None:
