@@ -41,6 +41,11 @@ class Difference:
     p: float
     p_holm: float
 
+    @property
+    def probability_better(self) -> float:
+        """P(a is better than b), from the t distribution of the difference; .5 for equal ones."""
+        return 1 - self.p / 2 if self.interval.estimate > 0 else self.p / 2
+
 
 @dataclass(frozen=True)
 class ColumnComparison:

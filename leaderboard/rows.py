@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from voxelboard.benchmark.records import Estimate, ModelStamp, Record
-from voxelboard.benchmark.statistics.intervals import single_subject_interval, two_way_interval
+from voxelboard.benchmark.statistics.intervals import Interval, single_subject_interval, two_way_interval
 from voxelboard.benchmark.statistics.permutation import exceedance_p
 from voxelboard.benchmark.statistics.ranking import Badge, baseline_badges
 from voxelboard.benchmark.statistics.scores import FloatArray
@@ -137,6 +137,7 @@ def build_row(
             "floor": _score(candidate, have, "floor"),
             "twin": _twin_score(candidate, have),
             **{name: _score(candidate, have, row) for name, row in COLUMNS.items()},
+            "fve": _explained(candidate, have),
             **{name: pool_estimates(estimates[name]) for name in ("raw_r", "floor_r", "joint_r")},
         },
         ceiling=pool_ceilings(estimates["ceiling"], column.ceiling_kind),
@@ -234,6 +235,17 @@ def _score(candidate: Candidate, subjects: Sequence[str], row: str, reason: str 
     if not subjects or any(row not in candidate.cells[subject].influence for subject in subjects):
         return Missing(reason)
     return two_way_interval(headline_table(candidate, subjects, row))
+
+
+def _explained(candidate: Candidate, subjects: Sequence[str]) -> Score:
+    """Delta-FVE; a row that is made of the confounds has none, and a 0 with an empty interval would look like a measurement.
+
+    Its joint prediction is that of the confounds in every block, because nothing calibrated is left of it beyond them.
+    """
+    score = _score(candidate, subjects, "fve")
+    if isinstance(score, Interval) and not any(candidate.cells[s].influence["fve"].any() for s in subjects):
+        return Missing("part of the confounds: nothing is left of it to add to them")
+    return score
 
 
 def _twin_score(candidate: Candidate, subjects: Sequence[str]) -> Score:

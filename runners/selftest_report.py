@@ -21,7 +21,9 @@ _PAGE = """<!doctype html>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Self-test · voxelboard</title>
-<style>{{ css }}</style>
+<style>{{ css }}
+tr.group b { color: var(--ink); font-size: 1rem; }
+td, th { vertical-align: top; }</style>
 </head>
 <body class="page">
 <div class="band" role="note">{% if real %}Real data: {{ real }}{% else %}Simulated data – not a scientific result{% endif %}</div>
@@ -30,13 +32,14 @@ _PAGE = """<!doctype html>
 <h1>{{ n_passed }} of {{ findings|length }} invariants hold</h1>
 <p class="lead">{% if real %}Real responses and features that cannot predict them, taken{% else %}Worlds with a planted truth,
 taken{% endif %} through the code that real scores go through. Each row is a measured figure and its bound; “±” is what
-chance may add at this number of simulations.</p>
+chance may add at this number of simulations. “Teeth” is the figure of a measurement that is broken on purpose: the check
+would see it.</p>
 </div>
 <dl class="facts">
 <div><dt>Form</dt><dd>{{ "full" if full else "quick" }}</dd></div>
 <div><dt>Seed</dt><dd>{{ seed }}</dd></div>
 <div><dt>Seconds</dt><dd>{{ "%.0f"|format(seconds) }}</dd></div>
-<div><dt>Written</dt><dd>{{ environment.started_at }}</dd></div>
+<div><dt>Written</dt><dd>{{ environment.started_at[:10] }} <small>{{ environment.started_at[11:16] }} UTC</small></dd></div>
 <div><dt>Protocol</dt><dd>{{ protocol.name }} <small>{{ protocol.hash_of("narrative")[:12] }}</small></dd></div>
 </dl>
 <section>
@@ -46,10 +49,10 @@ chance may add at this number of simulations.</p>
 <thead><tr><th>Id</th><th>What</th><th class="n">Measured</th><th>Bound</th><th>Holds</th><th class="n">Seconds</th></tr></thead>
 <tbody>
 {% for finding in findings %}
-<tr class="group"><th>{{ finding.id }}</th><th>{{ finding.title }}<br>{{ finding.n }}</th><th></th><th>{{ finding.bound }}</th>
+<tr class="group"><th>{{ finding.id }}</th><th><b>{{ finding.title }}</b><br>{{ finding.n }}</th><th></th><th>{{ finding.bound }}</th>
 <th>{{ "yes" if finding.passed else "no" }}</th><th class="n">{{ "%.1f"|format(finding.seconds) }}</th></tr>
 {% for figure in finding.figures %}
-<tr><td></td><td>{{ figure.name }}</td><td class="n">{{ "%.4g"|format(figure.value) }}</td><td>{{ figure.bound }}</td>
+<tr><td></td><td>{{ figure.name }}</td><td class="n">{{ "%.3g"|format(figure.value) }}</td><td>{{ figure.bound }}</td>
 <td{% if not figure.passed %} class="state failed"{% endif %}>{{ "yes" if figure.passed else "NO" }}</td><td></td></tr>
 {% endfor %}
 {% if finding.stopped %}

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
+from scipy import stats as distributions
 
 from voxelboard.benchmark.statistics.overall import rank_overall
 from voxelboard.leaderboard.board import Board, Entry, Table
@@ -56,12 +57,18 @@ def _matrix(table: Table) -> Markup:
                 continue
             sure = bool(found.significant[i, j])
             text = signed(float(found.difference[i, j]))
+            better = (
+                float(distributions.t.cdf(found.difference[i, j] / found.se[i, j], found.df)) if found.se[i, j] else 0.5
+            )
             title = f"{text}, standard error {number(float(found.se[i, j]))}, p (Holm) {found.p_holm[i, j]:.2g}"
             value = element("b", text) if sure else Markup("") + text
-            cells.append(element("td", value, class_="yes" if sure else "tie", title=title))
+            chance = element("small", f"{100 * better:.0f} %")
+            cells.append(element("td", value + Markup(" ") + chance, class_="yes" if sure else "tie", title=title))
         lines.append(element("tr", Markup("").join(cells)))
     caption = element(
-        "caption", "Row minus column; bold where the paired test, corrected over these pairs, tells them apart"
+        "caption",
+        "Row minus column; bold where the paired test, corrected over these pairs, tells them apart. Small: how probable it is "
+        "that the row is the better one, this pair by itself",
     )
     body = caption + element("thead", element("tr", head)) + element("tbody", Markup("").join(lines))
     return element("table", body, class_="matrix")

@@ -62,7 +62,7 @@ def compare(
             f"intervals over {column.scope}"
         )
         rows = [_row("mean over regions", column.overall), *(_row(roi.roi or "", roi) for roi in column.rois)]
-        put_table(("", "difference", "95 % interval", "p", "p (Holm)"), rows, right=(1, 3, 4))
+        put_table(("", "difference", "95 % interval", "P(A > B)", "p", "p (Holm)"), rows, right=(1, 3, 4, 5))
     if voxels:
         put(f"Voxels with another r beyond confounds, false discovery rate {found[0].rate:g}; {found[0].tested.method}")
         counted = [
@@ -77,7 +77,8 @@ def compare(
 def _row(name: str, difference: "Difference") -> tuple[str, ...]:
     interval = difference.interval
     bounds = f"[{interval.low:+.4f}, {interval.high:+.4f}]"
-    return (name, f"{interval.estimate:+.4f}", bounds, f"{difference.p:.2g}", f"{difference.p_holm:.2g}")
+    better = f"{difference.probability_better:.3f}"
+    return (name, f"{interval.estimate:+.4f}", bounds, better, f"{difference.p:.2g}", f"{difference.p_holm:.2g}")
 
 
 def _counted(one: "VoxelComparison") -> dict[str, Any]:

@@ -57,11 +57,16 @@ def selftest(
 ) -> None:
     """Check the measurement on simulated data of known truth. Exit code 0 when every invariant holds, 1 otherwise."""
     target = report or (DEFAULT_REPORT if full else None)
-    findings = []
-    for finding in _findings(full, seed, split_names(only), real, (lambda message: None) if quiet else say):
-        findings.append(finding)
-        if not finding.passed:
-            say(f"{finding.id} failed: {_what(finding)}")
+    findings: list[Finding] = []
+    stopped = False
+    try:
+        for finding in _findings(full, seed, split_names(only), real, (lambda message: None) if quiet else say):
+            findings.append(finding)
+            if not finding.passed:
+                say(f"{finding.id} failed: {_what(finding)}")
+    except KeyboardInterrupt:
+        stopped = True
+        say(_rest(findings, full, seed, split_names(only), real))
     if target is not None:
         from voxelboard.runners.selftest_report import write_report
 
@@ -71,7 +76,21 @@ def selftest(
         put_json({"full": full, "seed": seed, "real": real, "findings": [finding.as_json() for finding in findings]})
     else:
         _put_findings(findings)
+    if stopped:
+        raise typer.Exit(130)
     raise typer.Exit(0 if all(finding.passed for finding in findings) else 1)
+
+
+def _rest(findings: list["Finding"], full: bool, seed: int, only: list[str] | None, real: str | None) -> str:
+    """What was stopped, and the command for what it did not come to; every invariant has random numbers of its own."""
+    from voxelboard.benchmark.selftest.suite import chosen_invariants
+
+    if real is not None:
+        return "stopped"
+    done = {finding.id for finding in findings}
+    left = ",".join(invariant.id for invariant in chosen_invariants(only) if invariant.id not in done)
+    flags = " --full" if full else ""
+    return f"stopped after {len(done)}; the rest: voxelboard selftest{flags} --seed {seed} --only {left}"
 
 
 def _findings(

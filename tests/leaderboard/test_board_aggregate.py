@@ -11,15 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from planted_records import Plant
 from scipy import stats as distributions
 
 from voxelboard.benchmark.errors import DataError, UserError
 from voxelboard.benchmark.records import Estimate, Facet, load_records, read_record, read_statistics, write_record
 from voxelboard.benchmark.statistics.intervals import Interval
-from voxelboard.leaderboard.aggregate import aggregate, aggregate_records, natural_key
+from voxelboard.leaderboard.aggregate import aggregate, aggregate_records, candidates_by_column, natural_key
 from voxelboard.leaderboard.board import Missing, Row, Table
 from voxelboard.leaderboard.pooling import as_score, pool_estimates, pool_facets
-from voxelboard.leaderboard.rows import TWIN
+from voxelboard.leaderboard.rows import TWIN, _explained
 
 
 def only_table(results: Path) -> Table:
@@ -435,3 +436,20 @@ def test_the_board_never_imports_torch() -> None:
         "sys.exit(bool({'torch', 'transformers', 'datasets'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_row_that_is_part_of_the_confounds_has_no_explained_fraction(plant: Plant) -> None:
+    """Not 0 with an empty interval; where anything was added, the number stays."""
+    plant.ruler("spectral", 0.01)
+    (candidates,) = candidates_by_column(load_records(plant.results)).values()
+    (candidate,) = candidates
+    for added in (0.0, 1e-6):
+        values = {s: np.full_like(cell.influence["unique"], added) for s, cell in candidate.cells.items()}
+        cells = {s: replace(c, influence={**c.influence, "fve": values[s]}) for s, c in candidate.cells.items()}
+        score = _explained(replace(candidate, cells=cells), list(cells))
+        if added:
+            assert isinstance(score, Interval)
+            assert score.estimate == pytest.approx(added)
+        else:
+            assert isinstance(score, Missing)
+            assert "part of the confounds" in score.reason

@@ -31,6 +31,9 @@ def test_comparison_is_antisymmetric_and_clones_do_not_differ(demo_results: Path
     (back,) = compare(demo_results, "acme/medium-clone", "acme/medium").columns
     assert there.overall.interval.estimate == pytest.approx(-back.overall.interval.estimate)
     assert there.overall.p == pytest.approx(back.overall.p)
+    assert there.overall.probability_better == pytest.approx(1 - back.overall.probability_better)
+    (large,) = compare(demo_results, "acme/large", "lab/tiny").columns
+    assert large.overall.probability_better > 0.999
     assert there.overall.interval.low < 0 < there.overall.interval.high
 
 

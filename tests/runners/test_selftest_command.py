@@ -3,6 +3,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,21 @@ def test_a_failure_is_code_1_and_told(capsys: pytest.CaptureFixture[str], here: 
     assert HOSTILE in row
     assert row.rstrip().endswith("FAIL")
     assert list(here.iterdir()) == []
+
+
+def test_a_stopped_run_reports_what_it_has_and_says_how_to_go_on(
+    capsys: pytest.CaptureFixture[str], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(bench: object) -> Measurement:
+        raise KeyboardInterrupt
+
+    second, third = _invariant("X2", 0.5), _invariant("X3", 0.5)
+    monkeypatch.setattr(suite, "INVARIANTS", (_invariant("X1", 0.5), replace(second, check=stopped), third))
+    assert run_cli(["selftest", "--full", "--seed", "4"]) == 130
+    out, err = capsys.readouterr()
+    assert "stopped after 1; the rest: voxelboard selftest --full --seed 4 --only X2,X3" in err
+    assert "1 of 1 invariants hold" in out
+    assert "1 of 1 invariants hold" in (here / "selftest.html").read_text(encoding="utf-8")
 
 
 def test_all_passed_is_code_0(capsys: pytest.CaptureFixture[str], here: Path, invariants: None) -> None:
