@@ -9,11 +9,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from voxelboard.benchmark.records import ErrorClass, Record
+from voxelboard.benchmark.records import Record
 from voxelboard.runners.plan import Cell, Job
+from voxelboard.runners.telling import Telling, headline
 
 
-class ConsoleReporter:
+class ConsoleReporter(Telling):
     """Reports a run to stderr; use it as a context manager.
 
     Parameters
@@ -24,9 +25,7 @@ class ConsoleReporter:
     """
 
     def __init__(self, *, quiet: bool = False, verbose: bool = False, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True, highlight=False, soft_wrap=True)
-        self._quiet = quiet
-        self._verbose = verbose
+        super().__init__(quiet=quiet, verbose=verbose, console=console)
         self._live: Progress | None = None
         self._line: TaskID | None = None
         self._stage = ""
@@ -75,22 +74,8 @@ class ConsoleReporter:
 
     def stored(self, cell: Cell, record: Record) -> None:
         """A record was written."""
-        score = record.scores.get("unique")
-        number = "" if score is None or score.estimate is None else f": unique {score.estimate:.3f}"
         seconds = time.monotonic() - self._since
-        self._say(f"  stored {cell.submission.label} · {cell.subject}{number} ({seconds:.1f} s)")
-
-    def failed(self, cell: Cell, kind: ErrorClass, message: str, trace: str | None) -> None:
-        """A cell failed; said even when quiet."""
-        self._console.print(escape(f"  failed {cell.label} ({kind}): {message}"))
-        if trace and self._verbose:
-            self._console.print(escape(trace))
-        elif trace:
-            self._console.print("  this is a bug; -v shows the traceback")
-
-    def _say(self, text: str) -> None:
-        if not self._quiet:
-            self._console.print(escape(text))
+        self._say(f"  stored {cell.submission.label} · {cell.subject}{headline(record)} ({seconds:.1f} s)")
 
 
 def _family(stage: str) -> str:

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from voxelboard.benchmark.records import ErrorClass, Record
 from voxelboard.runners.plan import Cell, Plan
+from voxelboard.runners.telling import Telling, headline
 from voxelboard.runners.workers.stages import Needs, Stage
 
 _MOST_ROWS = 16
@@ -31,7 +32,7 @@ class _Row:
     since: float = field(default_factory=time.monotonic)
 
 
-class PoolScreen:
+class PoolScreen(Telling):
     """Reports a pool to stderr; use it as a context manager.
 
     Parameters
@@ -51,8 +52,7 @@ class PoolScreen:
         verbose: bool = False,
         console: Console | None = None,
     ) -> None:
-        self._console = console or Console(stderr=True, highlight=False, soft_wrap=True)
-        self._quiet, self._verbose = quiet, verbose
+        super().__init__(quiet=quiet, verbose=verbose, console=console)
         self._total, self._before = len(plan.cells), len(plan.stored)
         self._stored = self._failed = 0
         self._expected = {stage.key: stage.needs.seconds for stage in stages}
@@ -113,18 +113,12 @@ class PoolScreen:
     def stored(self, cell: Cell, record: Record) -> None:
         """A record lies in its place."""
         self._stored += 1
-        score = record.scores.get("unique")
-        number = "" if score is None or score.estimate is None else f": unique {score.estimate:.3f}"
-        self._say(f"  stored {cell.submission.label} · {cell.task} · {cell.subject}{number}")
+        self._say(f"  stored {cell.submission.label} · {cell.task} · {cell.subject}{headline(record)}")
 
     def failed(self, cell: Cell, kind: ErrorClass, message: str, trace: str | None) -> None:
         """A cell failed; said even when quiet."""
         self._failed += 1
-        self._console.print(escape(f"  failed {cell.label} ({kind}): {message}"))
-        if trace and self._verbose:
-            self._console.print(escape(trace))
-        elif trace:
-            self._console.print("  this is a bug; -v shows the traceback")
+        super().failed(cell, kind, message, trace)
 
     def retried(self, stage: Stage, kind: ErrorClass, message: str) -> None:
         """A stage is tried again."""
@@ -152,10 +146,6 @@ class PoolScreen:
         rest = sum(wanted for key, wanted in self._expected.items() if wanted and key not in self._spent)
         workers = max(1, len(self._rows))
         return f", about {clock(rest * spent / expected / workers)} left" if expected and rest else ""
-
-    def _say(self, text: str) -> None:
-        if not self._quiet:
-            self._console.print(escape(text))
 
 
 def clock(seconds: float) -> str:
