@@ -25,7 +25,7 @@ from voxelboard.benchmark.errors import UserError
 FloatArray = NDArray[np.float64]
 
 # Cross-products of design and responses are kept over the draws up to this size, computed again beyond it.
-_KEPT_BYTES = 2**28
+KEPT_BYTES = 2**28
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,7 +247,7 @@ class _Products:
         self.y2 = np.zeros((len(slices), self.n_targets))
         n_bytes = 8 * len(slices) * self._design.shape[1] * self.n_targets
         self._kept: list[tuple[NDArray[np.intp], list[torch.Tensor], list[torch.Tensor]]] | None = None
-        blocks = list(self._blocks()) if n_bytes <= _KEPT_BYTES else None
+        blocks = list(self._blocks()) if n_bytes <= KEPT_BYTES else None
         if blocks is None:
             for _ in self._blocks():
                 pass  # fills y2

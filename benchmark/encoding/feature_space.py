@@ -91,7 +91,7 @@ class FeatureOperators(PrimalOperators):
         mine = self.rotated[rows]
         gram = mine.T @ mine
         values, rotation = torch.linalg.eigh(torch.diag(self.values) - gram)
-        limit = values[-1].clamp_min(0) * len(values) * torch.finfo(torch.float64).eps
+        limit = values[-1:].clamp_min(0) * len(values) * torch.finfo(torch.float64).eps
         own = rotation.T @ gram @ rotation
         size = torch.diagonal(own).clamp_min(torch.finfo(torch.float64).tiny).sqrt()
         scaled = (own / size[:, None] / size[None, :]).float()

@@ -3,11 +3,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from typing import Protocol as Interface
+from typing import runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from voxelboard.benchmark.errors import InvalidNumbers
+from voxelboard.benchmark.errors import InvalidNumbers, UserError
 from voxelboard.benchmark.features.resample import RESAMPLERS
 from voxelboard.benchmark.features.store import FeatureStore
 from voxelboard.benchmark.models.base import ModelIdentity, WordModel
@@ -23,32 +25,60 @@ STAGE_VERSION = 1
 ExtractionProgress = Callable[[int, int, int, int], None]
 
 
+@runtime_checkable
+class StopsEarly(Interface):
+    """A model that can be read to a layer and no further, as :class:`TransformerModel` can."""
+
+    def up_to(self, last_layer: int) -> WordModel:
+        """The model of layers 0 .. last_layer: equal states."""
+        ...
+
+
 def extract_features(
     model: WordModel,
     stories: Mapping[str, Story],
     protocol: Protocol,
     store: FeatureStore,
     progress: ExtractionProgress | None = None,
+    *,
+    last_layer: int | None = None,
 ) -> dict[str, Array]:
     """Undelayed features of each story: name -> (n_layers, n_trs, n_features) float32, read-only, on the host.
+
+    Parameters
+    ----------
+    last_layer : None for all layers; else layers 0 .. last_layer, the same bytes. They come out of the store where it
+        has all layers; if not, a model that can stop there (:class:`StopsEarly`) does not run its later blocks.
 
     Raises
     ------
     InvalidNumbers
         when a state is not finite.
+    UserError
+        for a layer that the model does not have.
     """
+    n_kept = model.n_layers
+    if last_layer is not None and last_layer != model.n_layers - 1:
+        if not 0 <= last_layer < model.n_layers:
+            raise UserError(f"layer {last_layer} is not in the model; allowed: 0 to {model.n_layers - 1}")
+        n_kept = last_layer + 1
     features = {}
     for done, (name, story) in enumerate(stories.items()):
+        key = feature_key(model.identity, story, protocol)
+        read = model
+        if n_kept < model.n_layers and isinstance(model, StopsEarly) and not store.has(key):
+            key["last_layer"] = n_kept - 1
+            read = model.up_to(n_kept - 1)
 
-        def compute(story: Story = story, done: int = done) -> Array:
+        def compute(story: Story = story, done: int = done, read: WordModel = read) -> Array:
             def report(words: int, all_words: int) -> None:
                 if progress is not None:
                     progress(done, len(stories), words, all_words)
 
-            states = model.states(story, protocol.context, report)
+            states = read.states(story, protocol.context, report)
             return resample_states(states, story, protocol)
 
-        features[name] = store.get(feature_key(model.identity, story, protocol), compute)
+        features[name] = store.get(key, compute)[:n_kept]
     return features
 
 

@@ -78,8 +78,7 @@ class FeatureStore:
         StorageError
             when the store cannot be written.
         """
-        name = hash_json(key)
-        path = self.folder / name[:2] / f"{name}.npy"
+        path = self._path(key)
         if not self.fresh:
             stored = self._read(path)
             if stored is not None:
@@ -95,6 +94,14 @@ class FeatureStore:
             array.flags.writeable = False
             return array
         return mapped
+
+    def has(self, key: dict[str, Any]) -> bool:
+        """Whether :meth:`get` would read the array of ``key`` instead of computing it, damage aside."""
+        return not self.fresh and self._path(key).is_file()
+
+    def _path(self, key: dict[str, Any]) -> Path:
+        name = hash_json(key)
+        return self.folder / name[:2] / f"{name}.npy"
 
     def _read(self, path: Path) -> Array | None:
         try:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from voxelboard.benchmark.errors import UserError
 from voxelboard.benchmark.models.checkpoint import Checkpoint
+from voxelboard.benchmark.models.early_stop import lists_of_blocks, run_up_to
 from voxelboard.benchmark.models.spec import Loader, ModelSpec
 
 # Weights that no hidden state depends on: the head on top of the first token of BERT-like models.
@@ -47,17 +48,38 @@ class TransformersBackbone:
                 f"{type(module).__name__} has layers of different shapes {sorted(shapes)}; one width is needed",
                 "such architectures cannot be read layer by layer",
             )
+        candidates = lists_of_blocks(module, self.n_layers)
+        self._blocks = next((blocks for blocks in candidates if self._stops_exactly(blocks, probe)), None)
 
     @torch.inference_mode()
-    def hidden_states(self, ids: Tensor, mask: Tensor) -> Sequence[Tensor]:
-        """n_layers x (n_texts, n_tokens, n_features) on the device."""
-        output = self._module(input_ids=ids, attention_mask=None if self.causal else mask, output_hidden_states=True)
+    def hidden_states(self, ids: Tensor, mask: Tensor, last_layer: int | None = None) -> Sequence[Tensor]:
+        """n_layers x (n_texts, n_tokens, n_features) on the device, or those of layers 0 .. ``last_layer`` alone.
+
+        Blocks after ``last_layer`` do not run, where the architecture was seen to give the same states without them.
+        """
+        inputs = {"input_ids": ids, "attention_mask": None if self.causal else mask}
+        if last_layer is not None and last_layer < self.n_layers - 1:
+            if self._blocks is not None:
+                return run_up_to(self._module, self._blocks, last_layer, inputs)
+            return self.hidden_states(ids, mask)[: last_layer + 1]
+        output = self._module(**inputs, output_hidden_states=True)
         layers: Sequence[Tensor] | None = output.hidden_states
         if not layers:
             raise UserError(
                 f"{type(self._module).__name__} returns no hidden states", "this architecture cannot be read"
             )
         return layers
+
+    def _stops_exactly(self, blocks: nn.ModuleList, probe: Sequence[Tensor]) -> bool:
+        """Whether the inputs of the blocks are, byte for byte, the states that the whole pass tells."""
+        ids, mask = self._probe()
+        try:
+            with torch.inference_mode():
+                inputs = {"input_ids": ids, "attention_mask": mask}
+                found = run_up_to(self._module, blocks, self.n_layers - 2, inputs)
+        except (RuntimeError, KeyError):  # blocks in another order, or with inputs of another name
+            return False
+        return all(torch.equal(one.nan_to_num(), other.nan_to_num()) for one, other in zip(found, probe, strict=False))
 
     def sees_the_future(self) -> bool:
         """Whether a later token changes the state of an earlier one, in any layer."""

@@ -2,6 +2,7 @@
 """A text model that turns a story into one state per word and layer."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +15,7 @@ from voxelboard.benchmark.models.alignment import Tokenizer
 from voxelboard.benchmark.models.base import ModelIdentity, Progress
 from voxelboard.benchmark.models.batching import Batcher, BatchSize, token_budget
 from voxelboard.benchmark.models.passages import Plan, Planner, Reading, plan_texts
-from voxelboard.benchmark.models.pooling import Pooling, pool_words
+from voxelboard.benchmark.models.pooling import Pooling, PoolSentences, pool_words
 from voxelboard.benchmark.models.report import ExtractionReport
 from voxelboard.benchmark.protocol import ContextPolicy
 from voxelboard.benchmark.stimuli.stories import Story
@@ -33,8 +34,11 @@ class Backbone(Protocol):
     n_vocabulary: int
     pad_id: int
 
-    def hidden_states(self, ids: Tensor, mask: Tensor) -> Sequence[Tensor]:
-        """n_layers x (n_texts, n_tokens, n_features) on the device, for (n_texts, n_tokens) ids and mask."""
+    def hidden_states(self, ids: Tensor, mask: Tensor, last_layer: int | None = None) -> Sequence[Tensor]:
+        """n_layers x (n_texts, n_tokens, n_features) on the device, for (n_texts, n_tokens) ids and mask.
+
+        With ``last_layer`` those of layers 0 .. ``last_layer``.
+        """
         ...
 
 
@@ -55,17 +59,39 @@ class TransformerModel:
         plan: Planner,
         pool: Pooling = pool_words,
         batch_size: BatchSize = "auto",
+        last_layer: int | None = None,
     ) -> None:
         self.identity = identity
-        self.n_layers = backbone.n_layers
+        self.n_layers = backbone.n_layers if last_layer is None else last_layer + 1
         self.n_features = backbone.n_features
         self.report: ExtractionReport | None = None
+        self._last_layer = last_layer
+        self._batch_size = batch_size
         self._backbone = backbone
         self._tokenizer = tokenizer
         self._plan = plan
         self._pool = pool
         budget = token_budget(backbone.device, backbone.n_layers, backbone.n_features, backbone.dtype)
         self._batcher = Batcher(batch_size, budget)
+
+    def up_to(self, last_layer: int) -> "TransformerModel":
+        """The same model read to ``last_layer`` and no further: equal states, and later blocks do not run.
+
+        It shares the weights. Layers are those of the whole model, so the last block's final norm is never met early.
+
+        Raises
+        ------
+        UserError
+            for a layer that the model does not have.
+        """
+        if not 0 <= last_layer < self.n_layers:
+            raise UserError(f"{self.identity.model_id} has no layer {last_layer}; allowed: 0 to {self.n_layers - 1}")
+        pool = self._pool
+        if isinstance(pool, PoolSentences) and last_layer < self.n_layers - 1:
+            pool = replace(pool, normalise=False)  # only the last layer of the whole model is
+        return TransformerModel(
+            self._backbone, self._tokenizer, self.identity, self._plan, pool, self._batch_size, last_layer
+        )
 
     @property
     def context_shortened(self) -> float:
@@ -102,7 +128,7 @@ class TransformerModel:
             words = [word for reading in batch for word in reading.words]
             pooled = self._read(batch)
             _check_finite(pooled, words, story, self.identity)
-            states[:, words] = pooled.cpu().numpy()
+            states[:, words] = _to_host(pooled)
             words_done += len(words)
             if progress is not None:
                 progress(words_done, story.n_words)
@@ -141,7 +167,7 @@ class TransformerModel:
                 raise InvalidNumbers(
                     f"{self.identity.model_id}: the state of text {texts[first][:60]!r} is NaN or infinite"
                 )
-            states[:, rows] = pooled.cpu().numpy()
+            states[:, rows] = _to_host(pooled)
             done += len(rows)
             if progress is not None:
                 progress(done, len(texts))
@@ -155,7 +181,8 @@ class TransformerModel:
         """(n_layers, n_kept_words, n_features) float32 on the device."""
         ids, mask = _pad(batch, self._backbone.pad_id)
         device = self._backbone.device
-        return self._pool(self._backbone.hidden_states(ids.to(device), mask.to(device)), batch)
+        states = self._backbone.hidden_states(_to(ids, device), _to(mask, device), self._last_layer)
+        return self._pool(states, batch)
 
     def _check_ids(self, plan: Plan) -> None:
         largest = max(int(reading.tokens.ids.max()) for reading in plan.readings)
@@ -176,6 +203,18 @@ def _pad(batch: Sequence[Reading], pad_id: int) -> tuple[Tensor, Tensor]:
         ids[row, : len(reading.tokens)] = reading.tokens.ids
         mask[row, : len(reading.tokens)] = 1
     return torch.from_numpy(ids), torch.from_numpy(mask)
+
+
+def _to(tensor: Tensor, device: torch.device) -> Tensor:
+    """On the device; to a GPU from pinned memory, so that the copy runs beside the kernels before it."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
+def _to_host(pooled: Tensor) -> NDArray[np.float32]:
+    """On the host, from a GPU through pinned memory: a pageable copy runs at a third of the bus."""
+    if pooled.device.type != "cuda":
+        return pooled.numpy()
+    return torch.empty(pooled.shape, dtype=pooled.dtype, pin_memory=True).copy_(pooled).numpy()
 
 
 def _check_finite(pooled: Tensor, words: Sequence[int], story: Story, identity: ModelIdentity) -> None:

@@ -8,7 +8,7 @@ from sklearn.linear_model import Ridge
 from voxelboard.benchmark.encoding.designs import Problem
 from voxelboard.benchmark.encoding.nested import nested_ridge
 from voxelboard.benchmark.encoding.ridge import fit_ridge
-from voxelboard.benchmark.errors import UserError
+from voxelboard.benchmark.errors import InvalidNumbers, UserError
 
 ALPHAS = np.logspace(-3, 4, 8)
 
@@ -81,3 +81,36 @@ def test_too_few_folds_and_split_groups_are_refused(world: Any) -> None:
         nested_ridge(world.dual, world.responses, world.folds, [1.0], inner_groups=np.arange(len(world.folds)) % 2)
     with pytest.raises(UserError, match="inner groups have shape"):
         nested_ridge(world.dual, world.responses, world.folds, [1.0], inner_groups=world.folds[1:])
+
+
+@pytest.mark.parametrize("form", ["dual", "primal"])
+def test_same_bytes_for_any_block_size_and_order_of_subjects(world_factory: Any, form: str) -> None:
+    made = world_factory(100 if form == "dual" else 12, 1100)
+    order = np.r_[700:1100, :700]
+    plain, moved, blocks = (
+        nested_ridge(getattr(made, form), Y, made.folds, ALPHAS.tolist(), target_block=block)
+        for Y, block in ((made.responses, None), (made.responses[:, order], None), (made.responses, 512))
+    )
+    assert plain.predictions.tobytes() == blocks.predictions.tobytes()
+    assert plain.predictions[:, order].tobytes() == moved.predictions.tobytes()
+    np.testing.assert_array_equal(plain.alpha_index[:, order], moved.alpha_index)
+
+
+@pytest.mark.parametrize("form", ["dual", "primal"])
+@pytest.mark.parametrize(
+    ("alphas", "poisoned", "error", "match"),
+    [
+        ([0.0], False, UserError, "positive"),
+        ([-1.0], False, UserError, "positive"),
+        ([1.0], True, InvalidNumbers, "target 17"),
+    ],
+)
+def test_bad_alphas_and_nan_are_refused(
+    request: pytest.FixtureRequest, form: str, alphas: list[float], poisoned: bool, error: Any, match: str
+) -> None:
+    made = request.getfixturevalue("world" if form == "dual" else "narrow")
+    responses = made.responses.copy()
+    if poisoned:
+        responses[3, 17] = np.nan
+    with pytest.raises(error, match=match):
+        nested_ridge(getattr(made, form), responses, made.folds, alphas)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 
 import voxelboard.benchmark.encoding.ridge as ridge_module
-from voxelboard.benchmark.encoding.designs import Problem, primal_problem
+from voxelboard.benchmark.encoding.designs import Problem, SegmentedDesign, SegmentRows, primal_problem
 from voxelboard.benchmark.encoding.reference import SOLVERS, himalaya_backend
 from voxelboard.benchmark.encoding.ridge import RidgeFit, fit_ridge
 from voxelboard.benchmark.errors import InvalidNumbers, UserError
@@ -209,6 +209,37 @@ def test_constant_target_takes_the_largest_alpha_and_predicts_zero(world: Any, s
     if solver == "shared":  # himalaya takes the first alpha there
         assert fit.alpha_index[7] == len(ALPHAS) - 1
         assert fit.at_grid_edge[7]
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_fewer_rows_than_delays(solver: str) -> None:
+    """Stories of three TRs under delays up to four: the last delay holds nothing, the others are as ever."""
+    rng = np.random.default_rng(0)
+    features = {i: rng.standard_normal((3, 2)) for i in range(3)}
+    segments = [SegmentRows(i, 0, 3) for i in range(3)]
+    design = SegmentedDesign(features, (1, 2, 3, 4), 0, 2.0, np.inf)
+    primal, dual = (design.problem(segments[:2], segments[2:], form=form) for form in ("primal", "dual"))
+    assert float(primal.train[:, 4:].abs().max()) < 1e-15
+    responses, folds = rng.standard_normal((6, 5)).astype(np.float32), np.arange(6) // 3
+    found = [SOLVERS[solver](problem, responses, folds, [0.1, 1.0]) for problem in (primal, dual)]
+    weights = [
+        Ridge(alpha=a, fit_intercept=False).fit(primal.train, y).coef_
+        for a, y in zip(found[0].alphas, responses.T, strict=True)
+    ]
+    for fit in found:
+        np.testing.assert_array_equal(fit.alpha_index, found[0].alpha_index)
+        np.testing.assert_allclose(fit.test_predictions, primal.test.numpy() @ np.array(weights).T, atol=1e-5)
+
+
+def test_ties_take_the_larger_alpha_in_any_order_of_the_grid(world: Any) -> None:
+    """A design of constant columns: every alpha predicts nothing, so all scores are equal."""
+    problem = primal_problem(np.zeros((20, 3)), np.zeros((4, 3)))
+    for grid in ([0.1, 1.0, 10.0], [10.0, 0.1, 1.0]):
+        for selection in ("squared_error", "correlation"):
+            fit = fit_ridge(problem, np.ones((20, 3)), np.arange(20) // 5, grid, selection=selection)
+            assert set(fit.alphas) == {10.0}
+    twice = fit_ridge(world.dual, world.responses, world.folds, [1.0, 1.0])
+    assert set(twice.alpha_index) == {0}  # of equal alphas the first
 
 
 def test_design_without_columns_predicts_zero() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from voxelboard.benchmark.errors import InvalidNumbers
+from voxelboard.benchmark.errors import InvalidNumbers, UserError
 from voxelboard.benchmark.features.extract import extract_features
 from voxelboard.benchmark.features.store import FeatureStore
 from voxelboard.benchmark.models.base import ModelIdentity, Progress
@@ -61,3 +61,42 @@ def test_a_second_run_reads_the_store_and_another_protocol_does_not(tmp_path: Pa
 def test_states_that_are_not_finite_stop_the_run(tmp_path: Path) -> None:
     with pytest.raises(InvalidNumbers, match="word 3 'w3' in layer 1"):
         extract_features(VisibleWords(poison=True), {"s": one_word_a_tr(5)}, V1, FeatureStore(tmp_path))
+
+
+class Stopping(VisibleWords):
+    """It can be read to a layer, and counts how far it was."""
+
+    read: tuple[int, ...] = ()
+
+    def up_to(self, last_layer: int) -> "Stopping":
+        Stopping.read = (*Stopping.read, last_layer)
+        part = Stopping()
+        part.n_layers = last_layer + 1
+        return part
+
+    def states(self, story: Story, context: ContextPolicy, progress: Progress | None = None) -> NDArray[np.float32]:
+        return super().states(story, context, progress)[: self.n_layers]
+
+
+@pytest.mark.parametrize("model", [VisibleWords, Stopping])
+def test_the_first_layers_alone_are_the_same_bytes(
+    tmp_path: Path, model: type[VisibleWords], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Stopping, "read", ())
+    stories = {"s": one_word_a_tr(20)}
+    first = extract_features(model(), stories, V1, FeatureStore(tmp_path / "part"), last_layer=0)["s"]
+    store = FeatureStore(tmp_path / "whole")
+    whole = extract_features(model(), stories, V1, store)["s"]
+    assert first.shape == (1, 20, 1)
+    assert first.tobytes() == whole[:1].tobytes()
+    assert Stopping.read == ((0,) if model is Stopping else ())
+    again = extract_features(model(), stories, V1, store, last_layer=0)["s"]  # out of the stored whole
+    assert store.hits == 1
+    assert again.tobytes() == first.tobytes()
+    assert extract_features(model(), stories, V1, store, last_layer=1)["s"].tobytes() == whole.tobytes()
+
+
+@pytest.mark.parametrize("last_layer", [-1, 2])
+def test_layers_that_the_model_lacks_are_refused(tmp_path: Path, last_layer: int) -> None:
+    with pytest.raises(UserError, match="allowed: 0 to 1"):
+        extract_features(VisibleWords(), {}, V1, FeatureStore(tmp_path), last_layer=last_layer)

@@ -61,7 +61,7 @@ class CountingBackbone:
         self._largest_batch = largest_batch
         self._poison = poison
 
-    def hidden_states(self, ids: Tensor, mask: Tensor) -> Sequence[Tensor]:
+    def hidden_states(self, ids: Tensor, mask: Tensor, last_layer: int | None = None) -> Sequence[Tensor]:
         self.batches.append(len(ids))
         if len(ids) > self._largest_batch:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
@@ -185,7 +185,7 @@ def test_out_of_memory_with_one_text_is_a_missing_prerequisite(make_words: Calla
 
 def test_other_errors_of_the_forward_pass_are_not_taken_for_memory(make_words: Callable[..., Story]) -> None:
     class Broken(CountingBackbone):
-        def hidden_states(self, ids: Tensor, mask: Tensor) -> Sequence[Tensor]:
+        def hidden_states(self, ids: Tensor, mask: Tensor, last_layer: int | None = None) -> Sequence[Tensor]:
             raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     model = counting_model(plan_prefixes, PieceTokenizer(1), backbone=Broken())

@@ -15,6 +15,7 @@ import transformers
 from voxelboard.benchmark.errors import UserError
 from voxelboard.benchmark.models.load import describe_model, load_model
 from voxelboard.benchmark.models.spec import ModelSpec
+from voxelboard.benchmark.models.transformer import TransformerModel
 from voxelboard.benchmark.protocol import ContextPolicy
 from voxelboard.benchmark.stimuli.stories import Story
 
@@ -160,3 +161,11 @@ def test_modules_that_are_refused(module: dict[str, str], message: str, layout: 
     write(folder / "modules.json", [*modules, module])
     with pytest.raises(UserError, match=message):
         load_model(spec(folder))
+
+
+def test_reading_to_a_layer_never_normalises_it(layout: Callable[..., Path], tale: Story) -> None:
+    model = load_model(spec(layout({"pooling_mode_mean_tokens": True}, normalise=True)))
+    assert isinstance(model, TransformerModel)
+    whole = model.states(tale, CONTEXT)
+    for last in range(model.n_layers):
+        assert model.up_to(last).states(tale, CONTEXT).tobytes() == whole[: last + 1].tobytes()

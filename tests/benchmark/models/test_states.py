@@ -9,6 +9,7 @@ import pytest
 import torch
 import transformers
 
+from voxelboard.benchmark.errors import UserError
 from voxelboard.benchmark.models.load import load_model
 from voxelboard.benchmark.models.spec import ModelSpec
 from voxelboard.benchmark.models.transformer import TransformerModel
@@ -157,3 +158,30 @@ def test_gpu_parity(family: str, checkpoints: Checkpoints, tale: Story) -> None:
     half = load(checkpoints(family), LOADERS[family], device="cuda", dtype="bfloat16").states(tale, CONTEXT)
     correlation = np.corrcoef(half[-1].ravel(), on_cpu[-1].ravel())[0, 1]
     assert correlation > 0.999
+
+
+@pytest.mark.parametrize("family", LOADERS)
+def test_reading_to_a_layer_gives_the_same_bytes(family: str, checkpoints: Checkpoints, tale: Story) -> None:
+    model = load(checkpoints(family), LOADERS[family])
+    whole = model.states(tale, CONTEXT)
+    for last in range(model.n_layers):
+        part = model.up_to(last)
+        assert part.n_layers == last + 1
+        assert part.states(tale, CONTEXT).tobytes() == whole[: last + 1].tobytes()
+    assert model.n_layers == len(whole)
+
+
+@pytest.mark.parametrize(("family", "blocks"), [("gpt2", "h"), ("llama", "layers"), ("bert", "encoder.layer")])
+def test_later_blocks_do_not_run(family: str, blocks: str, checkpoints: Checkpoints, tale: Story) -> None:
+    model = load(checkpoints(family), LOADERS[family])
+    ran: list[int] = []
+    for i, block in enumerate(model._backbone._module.get_submodule(blocks)):
+        block.register_forward_hook(lambda *_, i=i: ran.append(i))
+    model.up_to(1).states(tale, CONTEXT)
+    assert set(ran) == {0}
+
+
+@pytest.mark.parametrize("last", [-1, 99])
+def test_a_layer_that_is_not_there_is_refused(last: int, checkpoints: Checkpoints) -> None:
+    with pytest.raises(UserError, match=f"no layer {last}; allowed: 0 to"):
+        load(checkpoints("gpt2"), "causal").up_to(last)
