@@ -56,6 +56,9 @@ def descend_columns(
 ) -> BandedDescent:
     """Improve each target's band weights from its best draw of a short random search.
 
+    Memory: ``n_folds + 1`` arrays of (n_columns, n_targets) float64, and a few of 64 MiB; give targets in parts where
+    that is too much, no target knows of another.
+
     Parameters
     ----------
     problem, responses, folds : as given to :func:`search_columns`.
