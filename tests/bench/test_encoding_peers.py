@@ -22,6 +22,8 @@ from voxelboard.benchmark.encoding.ridge import fit_ridge
 ALPHAS = np.logspace(1, 6, 10)
 N_DRAWS, CHUNK_TRS, N_CHUNKS = 15, 40, 5
 
+pytestmark = pytest.mark.timeout(900)  # a peer takes half a minute a round, more on a busy machine
+
 
 @pytest.fixture(scope="module")
 def data() -> Data:
