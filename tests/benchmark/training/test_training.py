@@ -122,6 +122,33 @@ def test_the_same_seed_gives_the_same_weights_and_another_others(train: Callable
     assert first == second
 
 
+def test_accumulated_passes_make_the_step_of_the_whole_batch(train: Callable[..., Any], tmp_path: Path) -> None:
+    weights = []
+    for batch, accumulation in ((8, 1), (4, 2), (2, 4)):
+        folder, _ = train(
+            "gpt2",
+            "ordered",
+            seed=4,
+            output=tmp_path / str(batch),
+            batch=batch,
+            accumulation=accumulation,
+            tokens=32 * 8 * 6,
+        )
+        weights.append(load_file(folder / "model.safetensors")["transformer.wte.weight"])
+    for other in weights[1:]:
+        np.testing.assert_allclose(other, weights[0], atol=2e-4)
+
+
+@pytest.mark.skipif("__import__('torch').cuda.is_available()", reason="a GPU trains this preset in bfloat16")
+def test_a_preset_of_mixed_precision_trains_in_float32_where_there_is_no_gpu(
+    train: Callable[..., Any], tmp_path: Path
+) -> None:
+    whole, _ = train("gpt2", "ordered", seed=5, output=tmp_path / "float32")
+    mixed, _ = train("gpt2", "ordered", seed=5, output=tmp_path / "bfloat16", precision="bfloat16")
+    one, other = (load_file(folder / "model.safetensors")["transformer.wte.weight"] for folder in (whole, mixed))
+    assert one.equal(other)
+
+
 def test_training_that_was_interrupted_ends_with_the_same_weights(train: Callable[..., Any], tmp_path: Path) -> None:
     folder, whole = train("lstm", "ordered", seed=3)
     with pytest.MonkeyPatch.context() as patch:
