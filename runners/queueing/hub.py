@@ -243,4 +243,5 @@ def _wait(asked: str | None, attempt: int) -> float:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0][:200]
+    # the address that was asked says nothing to a reader
+    return (str(error).splitlines() or [""])[0].partition(" for url")[0][:200]

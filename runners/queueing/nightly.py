@@ -22,9 +22,11 @@ from voxelboard.runners.launching import Launch
 from voxelboard.runners.queueing.filters import HubFilter
 from voxelboard.runners.queueing.hub import Patience, discover
 from voxelboard.runners.queueing.standings import Change, differences, standings
-from voxelboard.runners.queueing.store import Queue
+from voxelboard.runners.queueing.store import Queue, Request
 from voxelboard.runners.queueing.work import Budget, Worked, work
 from voxelboard.runners.workers.child import SCIENCE
+
+_MOST_NAMES = 8  # of models that are skipped for one reason
 
 
 @dataclass
@@ -86,11 +88,22 @@ class Night:
                 "Left for another night",
                 [(f"{one.submission} · {one.task}", reason) for one, reason in self.worked.left],
             ),
-            ("Skipped, and why", list(self.skipped.items())),
         ):
             if pairs:
                 lines += ["", f"## {title}", "", *(f"- {_code(name)}: {_code(reason)}" for name, reason in pairs)]
+        if self.skipped:
+            lines += ["", "## Skipped, and why", "", *self._skipped_lines()]
         return "\n".join(lines) + "\n"
+
+    def _skipped_lines(self) -> Iterator[str]:
+        """A line each reason, the most frequent first, with the first models that it met."""
+        models: dict[str, list[str]] = {}
+        for name, reason in self.skipped.items():
+            models.setdefault(reason, []).append(name)
+        for reason, names in sorted(models.items(), key=lambda item: (-len(item[1]), item[0])):
+            shown = ", ".join(_code(name) for name in names[:_MOST_NAMES])
+            more = f" and {len(names) - _MOST_NAMES} more, all in `.summary.json`" if len(names) > _MOST_NAMES else ""
+            yield f"- {len(names)}: {_code(reason)}: {shown}{more}"
 
 
 def nightly(
@@ -119,13 +132,19 @@ def nightly(
         night.worked = work(queue, results, settings, how, budget, science=science)
         night.waiting = len(queue.requests("queued"))
         after = standings(results)
-        night.changes = differences(before, after)
+        night.changes = without_left(differences(before, after), night.worked.left)
         if after:
             from voxelboard.runners.commands.render import draw
 
             draw(results, board, include_private=False)
         write_summary(night, results / ".nightly")
         return night
+
+
+def without_left(changes: list[Change], left: list[tuple[Request, str]]) -> list[Change]:
+    """The changes, but for rows that are new only because they were stopped with the night: these are told as left."""
+    rows = {f"{request.submission} @ {request.revision[:12]}" for request, _ in left}
+    return [change for change in changes if change.kind != "new" or change.row not in rows]
 
 
 def find(wanted: HubFilter, queue: Queue, settings: Settings, night: Night, patience: Patience | None) -> None:

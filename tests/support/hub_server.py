@@ -2,13 +2,13 @@
 """A stand-in for the Hugging Face hub's HTTP API on this machine: makes data set repositories and takes commits."""
 
 import base64
-import hashlib
 import json
-import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
+
+from local_server import git_blob, serving
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -51,7 +51,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             elif "/tree/" in path:
                 self._answer(
                     [
-                        {"type": "file", "path": p, "size": len(b), "oid": blob(b)}
+                        {"type": "file", "path": p, "size": len(b), "oid": git_blob(b)}
                         for p, b in hub.repositories[name].items()
                     ]
                 )
@@ -102,23 +102,9 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def blob(content: bytes) -> str:
-    """Git's name of a file with this content."""
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-
-
 @contextmanager
 def hub_server():
     """A running hub."""
     hub = Hub()
-    http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
-    http.daemon_threads = True
-    hub.url = f"http://127.0.0.1:{http.server_port}"
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with serving(_handler(hub)) as hub.url:
         yield hub
-    finally:
-        http.shutdown()
-        thread.join()
-        http.server_close()

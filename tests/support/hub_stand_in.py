@@ -6,15 +6,17 @@ It can be slow, answer 429 and 5xx, drop the line, lose a repository and change 
 
 import hashlib
 import json
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from local_server import git_blob, serving
 
 PAGE = 100
 
@@ -56,7 +58,8 @@ class Hub:
     ----------
     trouble : path (of ``/api/models`` or ``/api/models/org/name``) -> statuses of its next answers; 0 drops the line.
     slow : seconds before each answer.
-    files : name of a model -> path in its repository -> content, at its one commit.
+    files : name of a model -> path in its repository -> content, at its one commit; :meth:`hold` fills it.
+    gated : models whose files nobody may have.
     """
 
     models: list[dict[str, Any]] = field(default_factory=list)
@@ -66,9 +69,17 @@ class Hub:
     gone: set[str] = field(default_factory=set)
     moved: dict[str, str] = field(default_factory=dict)
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    gated: set[str] = field(default_factory=set)
     asked: Counter[str] = field(default_factory=Counter)
     headers: list[dict[str, str]] = field(default_factory=list)
     url: str = ""
+
+    def hold(self, name: str, folder: Path) -> str:
+        """Offer the files of a checkpoint as the model ``name``; returns its commit."""
+        paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        self.files[name] = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+        self.models.append(model(name, siblings=[{"rfilename": path} for path in self.files[name]]))
+        return sha(name)
 
 
 @contextmanager
@@ -86,16 +97,8 @@ def hub_stand_in(*models: dict[str, Any]) -> Iterator[Hub]:
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        hub.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield hub
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Handler) as hub.url:
+        yield hub
 
 
 def _answer(request: BaseHTTPRequestHandler, hub: Hub) -> None:
@@ -146,10 +149,14 @@ def _describe(request: BaseHTTPRequestHandler, hub: Hub, path: str) -> None:
     """The files of a repository at its commit, as a tree or as a description."""
     name, what, commit = path.rsplit("/", 2)
     files = hub.files.get(name)
-    if files is None or commit != sha(name):
+    if name in hub.gone:
+        _send(request, 404, {"error": "Repository not found"}, {"X-Error-Code": "RepoNotFound"})
+    elif name in hub.gated:
+        _send(request, 403, {"error": "Access is restricted"}, {"X-Error-Code": "GatedRepo"})
+    elif files is None or commit != sha(name):
         _send(request, 404, {"error": "Revision not found"}, {"X-Error-Code": "RevisionNotFound"})
     elif what == "tree":
-        tree = [{"type": "file", "path": p, "size": len(b), "oid": _blob(b)} for p, b in files.items()]
+        tree = [{"type": "file", "path": p, "size": len(b), "oid": git_blob(b)} for p, b in files.items()]
         _send(request, 200, tree, {})
     else:
         _send(request, 200, {**model(name), "siblings": [{"rfilename": p} for p in files]}, {})
@@ -158,22 +165,17 @@ def _describe(request: BaseHTTPRequestHandler, hub: Hub, path: str) -> None:
 def _send_file(request: BaseHTTPRequestHandler, hub: Hub, path: str) -> None:
     name, _, rest = path.partition("/resolve/")
     commit, _, file = rest.partition("/")
-    content = hub.files.get(name, {}).get(file)
+    content = None if name in hub.gone | hub.gated else hub.files.get(name, {}).get(file)
     if content is None or commit != sha(name):
         _send(request, 404, {"error": "Entry not found"}, {"X-Error-Code": "EntryNotFound"})
         return
     request.send_response(200)
-    headers = {"ETag": f'"{_blob(content)}"', "X-Repo-Commit": commit, "Content-Length": str(len(content))}
+    headers = {"ETag": f'"{git_blob(content)}"', "X-Repo-Commit": commit, "Content-Length": str(len(content))}
     for header, value in headers.items():
         request.send_header(header, value)
     request.end_headers()
     if request.command == "GET":
         request.wfile.write(content)
-
-
-def _blob(content: bytes) -> str:
-    """As git names the content of a file."""
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 def _send(request: BaseHTTPRequestHandler, status: int, body: Any, headers: dict[str, str]) -> None:

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The hub: what it says becomes one message with the next step, and only what is needed is downloaded."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -85,3 +88,27 @@ def test_pickles_on_the_hub_are_refused_before_they_are_downloaded(
     with pytest.raises(UserError, match="not safetensors"):
         load_model(HUB)
     assert not any(".bin" in pattern for pattern in wanted)
+
+
+def test_a_fresh_process_can_ask_the_hub(tmp_path: Path) -> None:
+    """Parts of the library are attributes of it only once somebody imported them."""
+    code = (
+        "import sys, pathlib\n"
+        "from voxelboard.benchmark.errors import MissingPrerequisite\n"
+        "from voxelboard.benchmark.models.hub import hub_folder\n"
+        "try:\n"
+        f"    hub_folder('org/model', {COMMIT!r}, ('config.json',), offline=True, cache_dir=pathlib.Path(sys.argv[1]))\n"
+        "except MissingPrerequisite as error:\n"
+        "    print(error)\n"
+    )
+    types = Path(__file__).parents[3] / ".types"
+    environment = {**os.environ, "PYTHONPATH": f"{types}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=environment,
+    )
+    assert "is not in the cache" in done.stdout, done.stderr

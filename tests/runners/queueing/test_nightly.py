@@ -13,11 +13,12 @@ from hub_stand_in import Hub, hub_stand_in, model, sha
 from voxelboard.benchmark.errors import UserError
 from voxelboard.benchmark.protocol import V1
 from voxelboard.benchmark.settings import Settings
+from voxelboard.benchmark.submission import load_submission
 from voxelboard.runners.launching import Launch
 from voxelboard.runners.queueing.filters import HubFilter
 from voxelboard.runners.queueing.hub import Patience
-from voxelboard.runners.queueing.nightly import Night, nightly, only_one, push
-from voxelboard.runners.queueing.standings import Standing, differences
+from voxelboard.runners.queueing.nightly import Night, nightly, only_one, push, without_left
+from voxelboard.runners.queueing.standings import Change, Standing, differences
 from voxelboard.runners.queueing.store import Queue
 from voxelboard.runners.queueing.work import Budget
 
@@ -75,7 +76,7 @@ def test_two_nights(site: Site) -> None:
     summary = (site.results / ".nightly" / "summary.md").read_text(encoding="utf-8")
     assert "## New" in summary
     assert "`org/broken · narrative`: `bug: RuntimeError: boom`" in summary
-    assert "`org/closed`: `it is gated" in summary
+    assert "- 1: `it is gated: its owner wants terms accepted first`: `org/closed`" in summary
     told = json.loads((site.results / ".nightly" / ".summary.json").read_text(encoding="utf-8"))
     assert (told["exit_code"], told["done"]) == (1, ["org/b · narrative"])
     snapshot = json.loads((site.results / "queue.json").read_text(encoding="utf-8"))
@@ -118,6 +119,35 @@ def test_a_night_that_is_stopped_is_taken_up_again(site: Site, monkeypatch: pyte
     assert site.states() == {"org/a": "queued", "org/b": "queued"}
     assert site.night().exit_code == 0
     assert site.states() == {"org/a": "done", "org/b": "done"}
+
+
+def test_what_is_skipped_is_told_by_reason() -> None:
+    skipped = {f"org/m{number}": "it is gated" for number in range(20)} | {"org/x": "it vanished"}
+    lines = Night(skipped=skipped).as_markdown().splitlines()
+    names = ", ".join(f"`org/m{number}`" for number in range(8))
+    assert lines[-2:] == [
+        f"- 20: `it is gated`: {names} and 12 more, all in `.summary.json`",
+        "- 1: `it vanished`: `org/x`",
+    ]
+
+
+def test_what_was_stopped_with_the_night_is_left_and_not_new(site: Site) -> None:
+    queue = Queue(site.results / ".queue.sqlite3")
+    commit = sha("org/slow")
+    queue.add(
+        load_submission("planted-q0.9").model_copy(update={"name": "org/slow"}),
+        commit,
+        "narrative",
+        "x",
+        "v1",
+        "nightly",
+    )
+    (request,) = queue.requests()
+    new, other = (
+        Change("new", "c", f"{name} @ {commit[:12]}", None, None, "timeout") for name in ("org/slow", "org/b")
+    )
+    moved = Change("moved", "c", new.row, None, None, "new beside it")
+    assert without_left([new, other, moved], [(request, "the night was over")]) == [other, moved]
 
 
 def test_one_night_at_a_time(tmp_path: Path) -> None:
