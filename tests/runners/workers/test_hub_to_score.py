@@ -78,7 +78,7 @@ def record_of(folder: Path, name: str) -> Record:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_from_the_hub_to_a_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    checkpoint = save_language_model(tmp_path / "checkpoint", "gpt2", n_positions=512)
+    checkpoint = save_language_model(tmp_path / "checkpoint", "gpt2", n_positions=512, n_layer=1)
     with hub_stand_in() as hub:
         entries = [submission(tmp_path, name, hub.hold(name, checkpoint)) for name in (GOOD, GATED, GONE)]
         hub.gated.add(GATED)
