@@ -92,7 +92,9 @@ class PoolScreen(Telling):
             table.add_row(escape(row.stage.label), escape(row.step), counted, clock(time.monotonic() - row.since), size)
         more = len(self._rows) - _MOST_ROWS
         tail = [Text(f"and {more} more")] if more > 0 else []
-        return Group(head, ProgressBar(total=max(1, self._total), completed=done, width=40), table, *tail)
+        bar = Table.grid()  # the bar by itself ends no line
+        bar.add_row(ProgressBar(total=max(1, self._total), completed=done, width=40))
+        return Group(head, bar, table, *tail)
 
     def began(self, stage: Stage, fences: str) -> None:
         """A process is ready; what fences hold is said once."""

@@ -9,10 +9,13 @@ from fake_science import scored_cell
 from rich.console import Console
 
 from voxelboard.benchmark.protocol import V1
+from voxelboard.benchmark.settings import Settings
 from voxelboard.benchmark.submission import load_submission
 from voxelboard.runners.console import put_table
-from voxelboard.runners.plan import DatasetFacts, Job, make_plan
+from voxelboard.runners.plan import DatasetFacts, Job, Plan, make_plan
 from voxelboard.runners.progress import ConsoleReporter
+from voxelboard.runners.workers.screen import PoolScreen
+from voxelboard.runners.workers.stages import Stage
 
 
 @pytest.fixture
@@ -56,6 +59,22 @@ def test_a_terminal_shows_stage_layer_and_time_left(job: Job) -> None:
     assert "layers" in text
     assert "5/7" in text
     assert "stored voxelboard/planted-q0.9" in text
+
+
+def test_the_screen_of_a_pool_has_a_line_for_the_whole_the_bar_and_each_process(job: Job) -> None:
+    stages = [Stage("scores", (cell,), Settings(V1)) for cell in job.cells]
+    console = Console(file=io.StringIO(), width=120, highlight=False)
+    screen = PoolScreen(Plan(job.cells), stages, console=console)
+    for number, stage in enumerate(stages[:2]):
+        screen.began(stage, "no network")
+        screen.progressed(stage, "layers", number, 7, 3 << 30)
+    with console.capture() as shown:
+        console.print(screen.draw())
+    head, bar, *rows = shown.get().splitlines()
+    assert head.startswith("0 of 3 cells stored")
+    assert set(bar.strip()) <= set("━╺╸-")
+    assert [row.split()[0] for row in rows] == [job.submission.label] * 2
+    assert all("layers" in row and "3.0 GiB" in row for row in rows)
 
 
 def test_quiet_says_only_what_failed(job: Job) -> None:
