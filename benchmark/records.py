@@ -10,7 +10,7 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from voxelboard.benchmark.atomic import replace_file
+from voxelboard.benchmark.collecting import collector_paused
 from voxelboard.benchmark.errors import DataError, StorageError, UserError
 from voxelboard.benchmark.private_paths import without_machine_paths
 from voxelboard.benchmark.protocol import Protocol, TaskName, hash_json
-from voxelboard.benchmark.unfolding import check_npz
+from voxelboard.benchmark.unfolding import read_npz
 
 SCHEMA_VERSION: Final = 1
 STUDIES: Final = "studies"
@@ -383,8 +384,10 @@ def read_record(path: Path) -> Record:
         ) from error
 
 
-def read_statistics(path: Path, record: Record) -> dict[str, NDArray[Any]]:
-    """The arrays beside the record at ``path``; raises DataError when they are missing or not the ones recorded."""
+def read_statistics(
+    path: Path, record: Record, wanted: Callable[[str], bool] = lambda _: True
+) -> dict[str, NDArray[Any]]:
+    """The ``wanted`` arrays beside the record at ``path``; raises DataError when the file is missing or not the one recorded."""
     file = statistics_path(path)
     try:
         packed = file.read_bytes()
@@ -393,12 +396,9 @@ def read_statistics(path: Path, record: Record) -> dict[str, NDArray[Any]]:
     if hashlib.sha256(packed).hexdigest() != record.statistics_sha256:
         raise DataError(f"{file} is not the file that its record was written with", "run its cell with --fresh")
     try:
-        with zipfile.ZipFile(io.BytesIO(packed)) as members:
-            check_npz(members, file.name)
+        return read_npz(packed, file.name, wanted)
     except zipfile.BadZipFile as error:
         raise DataError(f"{file} is no .npz file", "run its cell with --fresh") from error
-    with np.load(io.BytesIO(packed), allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
 
 
 def load_records(results: Path | str) -> list[tuple[Path, Record]]:
@@ -406,7 +406,8 @@ def load_records(results: Path | str) -> list[tuple[Path, Record]]:
     root = Path(results)
     if not root.is_dir():
         raise UserError(f"no folder {root}", "run `voxelboard run` first, or name the folder with --output")
-    return [(path, read_record(path)) for path in _record_files(root)]
+    with collector_paused():
+        return [(path, read_record(path)) for path in _record_files(root)]
 
 
 def record_schema() -> dict[str, Any]:

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """One record with what a board needs of its statistics: sums by block, influence values and a voxel histogram."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +25,15 @@ from voxelboard.benchmark.statistics.scores import (
     noise_corrected,
 )
 from voxelboard.leaderboard.board import RoiSums
-from voxelboard.leaderboard.voxels import Density, SurfaceMap, density, surface_maps
+from voxelboard.leaderboard.voxels import LEVEL_PREFIX, Density, SurfaceMap, density, surface_maps
 
 # 0.02 wide: 40 bins over the r that voxels reach
 HISTOGRAM_EDGES = tuple(round(-1 + 0.02 * index, 2) for index in range(101))
+_EDGES = np.array(HISTOGRAM_EDGES)
 _ROWS_BY_ROI = ("unique", "raw", "floor")
 _VOXEL_ROWS = ("raw", "floor", "unique")
+_STATS, _VOXEL_R = "stats__", "voxel_r__"
+_ARRAYS = ("rois", "block_segment", "voxel_roi", "voxel_ceiling", "voxel_vertex", "surface", "voxel_layer", "null__unique")
 # The headline of the record and its recomputation come from the same float64 sums.
 _TOLERANCE = 1e-9
 
@@ -40,7 +45,8 @@ class StoredCell:
     Attributes
     ----------
     names : all ROIs of the statistics, in order.
-    tables : row -> sums of inference blocks, ROIs as units.
+    rows : predictions whose sums there are, in order; ``unique`` is one of them.
+    joined : sums of inference blocks, units are rows times ROIs: all rows in one pass.
     n_voxels : (n_rois,) voxels of each ROI.
     voxels : row -> (n_bins,) voxels by correlation.
     ceilings : sum and number of the voxel ceilings that are above 0.
@@ -55,7 +61,8 @@ class StoredCell:
     record: Record
     policy: ScorePolicy
     names: tuple[str, ...]
-    tables: Mapping[str, BlockStatistics]
+    rows: tuple[str, ...]
+    joined: BlockStatistics
     n_voxels: FloatArray
     voxels: Mapping[str, NDArray[np.int64]]
     ceilings: tuple[float, int]
@@ -64,10 +71,16 @@ class StoredCell:
     maps: Mapping[str, SurfaceMap]
     null: FloatArray | None = None
 
-    @property
+    @cached_property
     def headline(self) -> BlockStatistics:
-        """The sums of the headline row; their signal power is that of all rows."""
-        return self.tables["unique"]
+        """The sums of the headline row, ROIs as units; their signal power is that of all rows."""
+        return self.table("unique")
+
+    def table(self, row: str) -> BlockStatistics:
+        """The sums of one row, ROIs as units."""
+        place, n_rois, stats = self.rows.index(row), len(self.names), self.joined
+        units = slice(place * n_rois, (place + 1) * n_rois)
+        return replace(stats, c=stats.c[:, units], q=stats.q[:, units], s=stats.s[:, units])
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +141,12 @@ def score_policy(record: Record, path: Path) -> ScorePolicy:
 
 def baseline_voxels(path: Path, record: Record) -> NDArray[Any] | None:
     """(n_voxels,) r beyond confounds of a baseline's cell, or None where it holds none."""
-    return read_statistics(path, record).get("voxel_r__unique")
+    return read_statistics(path, record, lambda name: name == "voxel_r__unique").get("voxel_r__unique")
+
+
+def _is_shown(name: str) -> bool:
+    """Whether the board needs an array: folds, weights and the like stay packed."""
+    return name in _ARRAYS or name.startswith((_STATS, _VOXEL_R, LEVEL_PREFIX))
 
 
 def read_cell(path: Path, record: Record, baseline: NDArray[Any] | None = None) -> StoredCell:
@@ -143,25 +161,24 @@ def read_cell(path: Path, record: Record, baseline: NDArray[Any] | None = None) 
     DataError
         when they are not whole, or do not give the record's headline.
     """
-    arrays = read_statistics(path, record)
+    arrays = read_statistics(path, record, _is_shown)
     policy = score_policy(record, path)
-    tables = _tables(path, arrays, policy)
-    if "unique" not in tables:
+    rows, joined = _joined(path, arrays, policy)
+    if "unique" not in rows:
         raise DataError(f"{path.with_suffix('.npz')} lacks stats__unique", "run its cell with --fresh")
     ceilings = arrays.get("voxel_ceiling", np.zeros(0))
     above = ceilings[np.isfinite(ceilings) & (ceilings > 0)].astype(np.float64)
-    names = tuple(str(roi) for roi in arrays["rois"])
+    names = tuple(arrays["rois"].tolist())
     cell = StoredCell(
         path=path,
         record=record,
         policy=policy,
         names=names,
-        tables={row: coarsen(stats, policy.inference_block_trs) for row, stats in tables.items()},
+        rows=rows,
+        joined=joined,
         n_voxels=_count_voxels(path, arrays, names),
         voxels={
-            row: np.histogram(np.clip(arrays[f"voxel_r__{row}"], -1, 1), bins=np.array(HISTOGRAM_EDGES))[0]
-            for row in _VOXEL_ROWS
-            if f"voxel_r__{row}" in arrays
+            row: voxel_counts(arrays[f"{_VOXEL_R}{row}"]) for row in _VOXEL_ROWS if f"{_VOXEL_R}{row}" in arrays
         },
         ceilings=(float(above.sum()), len(above)),
         against_ceiling=_against(arrays.get("voxel_ceiling"), arrays),
@@ -171,6 +188,13 @@ def read_cell(path: Path, record: Record, baseline: NDArray[Any] | None = None) 
     )
     _check_headline(cell)
     return cell
+
+
+def voxel_counts(values: NDArray[Any]) -> NDArray[np.int64]:
+    """(n_bins,) voxels by correlation, over :data:`HISTOGRAM_EDGES`; one without a number is not counted."""
+    kept = np.clip(values[np.isfinite(values)], -1, 1)
+    place = np.searchsorted(_EDGES, kept, side="right") - 1  # as numpy.histogram, in a quarter of its time
+    return np.bincount(np.minimum(place, len(_EDGES) - 2), minlength=len(_EDGES) - 1)
 
 
 def _check_headline(cell: StoredCell) -> None:
@@ -202,21 +226,23 @@ def score_cell(cell: StoredCell, scored: BoolArray, pooled: BoolArray, power: Fl
     pooled : (n_rois,) which of them are scored against ``power`` instead of their own signal power.
     power : (n_blocks, n_rois) signal power pooled over subjects.
     """
-    tables = {row: replace(table, s=np.where(pooled, power, table.s)) for row, table in cell.tables.items()}
+    n_rows, stats = len(cell.rows), cell.joined
+    s = np.where(np.tile(pooled, n_rows), np.tile(power, n_rows), stats.s) if pooled.any() else stats.s
+    cell = replace(cell, joined=replace(stats, s=s))
     return Cell(
         path=cell.path,
         record=cell.record,
         policy=cell.policy,
         rois=tuple(name for name, enters in zip(cell.names, scored, strict=True) if enters),
         block_segment=cell.headline.block_segment,
-        influence=_influence(cell.path, tables, scored),
-        sums=_sums(cell.names, tables["unique"], scored, pooled),
+        influence=_influence(cell, scored),
+        sums=_sums(cell.names, cell.headline, scored, pooled),
         voxels=cell.voxels,
         ceilings=cell.ceilings,
         against_ceiling=cell.against_ceiling,
         against_baseline=cell.against_baseline,
         maps=cell.maps,
-        null=_null_scores(cell.null, tables["unique"], scored),
+        null=_null_scores(cell.null, cell.headline, scored),
     )
 
 
@@ -244,22 +270,34 @@ def _null_scores(null: FloatArray | None, stats: BlockStatistics, scored: BoolAr
     return scores
 
 
-def _influence(path: Path, tables: Mapping[str, BlockStatistics], rois: BoolArray) -> dict[str, FloatArray]:
-    kept = {row: replace(t, c=t.c[:, rois], q=t.q[:, rois], s=t.s[:, rois]) for row, t in tables.items()}
+def _influence(cell: StoredCell, rois: BoolArray) -> dict[str, FloatArray]:
+    """Row -> (n_blocks, n_scored) influence values, all rows at once: units are independent of each other."""
+    rows = [row for row in cell.rows if row in _ROWS_BY_ROI or row.endswith("_unique")]
     try:
-        found = {row: unit_influence(t) for row, t in kept.items() if row in _ROWS_BY_ROI or row.endswith("_unique")}
-        if {"joint_calibrated", "floor_calibrated"} <= set(kept):  # Delta-FVE: what the model adds to the confounds
-            joint, floor = (unit_explained_influence(kept[f"{row}_calibrated"]) for row in ("joint", "floor"))
+        values = unit_influence(_units(cell, rows, rois))
+        found = dict(zip(rows, np.moveaxis(values.reshape(len(values), len(rows), -1), 1, 0), strict=True))
+        if {"joint_calibrated", "floor_calibrated"} <= set(cell.rows):  # Delta-FVE: what the model adds to the confounds
+            pair = unit_explained_influence(_units(cell, ["joint_calibrated", "floor_calibrated"], rois))
+            joint, floor = np.moveaxis(pair.reshape(len(pair), 2, -1), 1, 0)
             found["fve"] = joint - floor
         return found
     except InvalidNumbers as error:
-        raise DataError(f"{path.with_suffix('.npz')}: {error}", "run its cell with --fresh") from error
+        raise DataError(f"{cell.path.with_suffix('.npz')}: {error}", "run its cell with --fresh") from error
+
+
+def _units(cell: StoredCell, rows: Sequence[str], rois: BoolArray) -> BlockStatistics:
+    """The sums of some rows over the ROIs that enter, row by row."""
+    first = np.array([cell.rows.index(row) for row in rows]) * len(cell.names)
+    kept = (first[:, None] + np.flatnonzero(rois)).ravel()
+    stats = cell.joined
+    return replace(stats, c=stats.c[:, kept], q=stats.q[:, kept], s=stats.s[:, kept])
 
 
 def _count_voxels(path: Path, arrays: Mapping[str, NDArray[Any]], names: Sequence[str]) -> FloatArray:
     """(n_rois,) voxels of each ROI, at least one."""
     labels = arrays.get("voxel_roi", np.zeros(0, dtype=str))
-    counted = np.array([float((labels == name).sum()) for name in names])
+    found = Counter(labels.tolist())  # one pass, where comparing the labels with each name is one per ROI
+    counted = np.array([float(found[name]) for name in names])
     if not (counted > 0).all():
         raise DataError(
             f"{path.with_suffix('.npz')}: voxel_roi does not hold a voxel of each ROI", "run its cell with --fresh"
@@ -267,21 +305,25 @@ def _count_voxels(path: Path, arrays: Mapping[str, NDArray[Any]], names: Sequenc
     return counted
 
 
-def _tables(path: Path, arrays: Mapping[str, NDArray[Any]], policy: ScorePolicy) -> dict[str, BlockStatistics]:
+def _joined(
+    path: Path, arrays: Mapping[str, NDArray[Any]], policy: ScorePolicy
+) -> tuple[tuple[str, ...], BlockStatistics]:
+    """Names of the rows and their sums over inference blocks, rows times ROIs as units."""
+    rows = [name for name in sorted(arrays) if name.startswith(_STATS)]
     try:
         n_rois, segments = len(arrays["rois"]), np.asarray(arrays["block_segment"], dtype=np.int64)
-        tables = {}
-        for name in sorted(arrays):
-            if name.startswith("stats__"):
-                c, q, s = np.moveaxis(np.asarray(arrays[name], dtype=np.float64), -1, 0)
-                if c.shape != (len(segments), n_rois):
-                    raise ValueError(
-                        f"{name} has shape {c.shape}, expected {(len(segments), n_rois)} (n_blocks, n_rois)"
-                    )
-                tables[name.removeprefix("stats__")] = BlockStatistics(c, q, s, segments, policy.stored_block_trs)
+        for name in rows:
+            if arrays[name].shape != (len(segments), n_rois, 3):
+                raise ValueError(
+                    f"{name} has shape {arrays[name].shape}, expected {(len(segments), n_rois, 3)} (n_blocks, n_rois, c q s)"
+                )
+        # (n_blocks, n_rows * n_rois, 3)
+        all_rows = np.concatenate([arrays[name] for name in rows] or [np.zeros((len(segments), 0, 3))], axis=1)
+        c, q, s = np.moveaxis(all_rows.astype(np.float64), -1, 0)
+        stats = coarsen(BlockStatistics(c, q, s, segments, policy.stored_block_trs), policy.inference_block_trs)
     except (KeyError, ValueError, InvalidNumbers) as error:
         raise DataError(f"{path.with_suffix('.npz')}: {error}", "run its cell with --fresh") from error
-    return tables
+    return tuple(name.removeprefix(_STATS) for name in rows), stats
 
 
 def _sums(rois: Sequence[str], stats: BlockStatistics, scored: BoolArray, pooled: BoolArray) -> tuple[RoiSums, ...]:

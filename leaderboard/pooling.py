@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Subjects' estimates of one row pooled into one score, one layer profile, one histogram."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
-from scipy import stats as distributions
+from numpy.typing import NDArray
+from scipy import special
 
 from voxelboard.benchmark.records import Estimate, Facet, LayerProfile
 from voxelboard.benchmark.statistics.intervals import Interval, default_scope, describe_scope
@@ -42,33 +43,48 @@ def pool_estimates(estimates: Sequence[Estimate | None]) -> Score:
     mean of the subjects' (the bound for errors that are wholly shared), to which the variance between subjects is
     added from five subjects on.
     """
-    scores = [as_score(estimate) for estimate in estimates]
-    for score in scores:
-        if isinstance(score, Missing):
-            return score
-    held = [score for score in scores if isinstance(score, Interval)]
-    if not held:
-        return Missing("no subject has a score")
-    values, errors = np.array([[score.estimate] for score in held]), np.array([[score.se] for score in held])
-    n_blocks = min(score.n for score in held)
-    half, se, df = _half_width(values, errors, n_blocks)
-    mean = float(values.mean())
-    estimator = f"mean over subjects, shared-error bound, {describe_scope(default_scope(len(held)), len(held))}"
-    return Interval(mean, float(se[0]), mean - float(half[0]), mean + float(half[0]), float(df[0]), n_blocks, estimator)
+    return pool_many([estimates])[0]
 
 
-def _half_width(values: FloatArray, errors: FloatArray, n_blocks: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+def pool_many(listed: Sequence[Sequence[Estimate | None]]) -> list[Score]:
+    """:func:`pool_estimates` of many numbers, those with equally many subjects at once."""
+    found: list[Score] = [Missing("no subject has a score")] * len(listed)
+    groups: dict[int, list[tuple[int, list[Interval]]]] = defaultdict(list)
+    for place, estimates in enumerate(listed):
+        held = []
+        for score in map(as_score, estimates):
+            if isinstance(score, Missing):
+                found[place] = score
+                break
+            held.append(score)
+        else:
+            if held:
+                groups[len(held)].append((place, held))
+    for n_subjects, members in groups.items():
+        values, errors = (np.array([[getattr(s, name) for s in held] for _, held in members]).T for name in ("estimate", "se"))
+        n_blocks = np.array([min(score.n for score in held) for _, held in members])
+        half, se, df = _half_width(values, errors, n_blocks)
+        mean = values.mean(axis=0)
+        what = f"mean over subjects, shared-error bound, {describe_scope(default_scope(n_subjects), n_subjects)}"
+        numbers = (mean, se, mean - half, mean + half, df, n_blocks)
+        for (place, _), *numbers_of in zip(members, *(column.tolist() for column in numbers), strict=True):
+            found[place] = Interval(*numbers_of, what)
+    return found
+
+
+def _half_width(values: FloatArray, errors: FloatArray, n_blocks: NDArray[np.int64] | int) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Half widths, standard errors and degrees of freedom of column means; both inputs (n_subjects, n_columns)."""
     n_subjects = len(values)
     stimulus = errors.mean(axis=0) ** 2
     between = np.zeros_like(stimulus)
     if default_scope(n_subjects) == "subjects+stimuli":
         between = values.var(axis=0, ddof=1) / n_subjects
-    spread = stimulus**2 / max(n_blocks - 1, 1) + between**2 / max(n_subjects - 1, 1)
+    of_blocks = np.maximum(n_blocks - 1, 1).astype(np.float64)
+    spread = stimulus**2 / of_blocks + between**2 / max(n_subjects - 1, 1)
     total = stimulus + between
-    df = np.divide(total**2, spread, out=np.full_like(spread, max(n_blocks - 1, 1)), where=spread > 0)
+    df = np.divide(total**2, spread, out=np.broadcast_to(of_blocks, spread.shape).copy(), where=spread > 0)
     se = np.sqrt(total)
-    half: FloatArray = distributions.t.ppf(0.975, np.maximum(df, 1.0)) * se
+    half: FloatArray = special.stdtrit(np.maximum(df, 1.0), 0.975) * se  # t.ppf without its checks
     return half, se, df
 
 
@@ -84,18 +100,23 @@ def pool_facets(listed: Sequence[Sequence[Facet]]) -> tuple[FacetScore, ...]:
             scores = found.setdefault((facet.axis, facet.value, facet.roi), {})
             for name, estimate in facet.scores.items():
                 scores.setdefault(name, []).append(estimate)
-    return tuple(
-        FacetScore(axis, value, roi, {name: _pool_those_that_have_one(estimates) for name, estimates in scores.items()})
-        for (axis, value, roi), scores in found.items()
-    )
+    places = [(place, name) for place, scores in found.items() for name in scores]
+    pooled = _pool_those_that_have_one([found[place][name] for place, name in places])
+    by_place: dict[tuple[str, str, str | None], dict[str, Score]] = defaultdict(dict)
+    for (place, name), score in zip(places, pooled, strict=True):
+        by_place[place][name] = score
+    return tuple(FacetScore(*place, by_place[place]) for place in found)
 
 
-def _pool_those_that_have_one(estimates: Sequence[Estimate]) -> Score:
-    held = [estimate for estimate in estimates if not isinstance(as_score(estimate), Missing)]
-    pooled = pool_estimates(held or estimates)
-    if isinstance(pooled, Missing) or len(held) == len(estimates):
-        return pooled
-    return replace(pooled, estimator=f"{pooled.estimator}; {len(held)} of {len(estimates)} subjects have a number")
+def _pool_those_that_have_one(listed: Sequence[Sequence[Estimate]]) -> list[Score]:
+    held = [[one for one in estimates if not isinstance(as_score(one), Missing)] for estimates in listed]
+    pooled = pool_many([own or estimates for own, estimates in zip(held, listed, strict=True)])
+    return [
+        score
+        if isinstance(score, Missing) or len(own) == len(estimates)
+        else replace(score, estimator=f"{score.estimator}; {len(own)} of {len(estimates)} subjects have a number")
+        for score, own, estimates in zip(pooled, held, listed, strict=True)
+    ]
 
 
 def pool_ceilings(estimates: Sequence[Estimate | None], kind: str) -> Ceiling | Missing:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from voxelboard.benchmark.collecting import collector_paused
 from voxelboard.benchmark.errors import UserError
 from voxelboard.benchmark.records import load_records
 from voxelboard.leaderboard.aggregate import aggregate_records
@@ -77,15 +78,16 @@ def render(
     DataError
         when a record or its statistics are damaged.
     """
-    return render_records(
-        load_records(results),
-        Path(results),
-        Path(output),
-        today=today,
-        include_private=include_private,
-        site_url=site_url,
-        release=release,
-    )
+    with collector_paused():  # the records are gone when it ends, and need not be looked at
+        return render_records(
+            load_records(results),
+            Path(results),
+            Path(output),
+            today=today,
+            include_private=include_private,
+            site_url=site_url,
+            release=release,
+        )
 
 
 def render_records(
@@ -105,10 +107,23 @@ def render_records(
         check_name(release, target)
         if include_private:
             raise UserError("a release is public, and private records were asked for", "leave --private out")
+    with collector_paused():
+        return _render(records, source, target, today, include_private, _checked_url(site_url), release)
+
+
+def _render(
+    records: Sequence[Located],
+    source: Path,
+    target: Path,
+    today: date | None,
+    include_private: bool,
+    site_url: str | None,
+    release: str | None,
+) -> Path:
     public = public_records(records, today)
     shown = records if include_private else public
     boards = aggregate_records(shown) or (Board("real", (), ()),)
-    site = Site(boards, source, read_queue(source), len(shown) > len(public), _checked_url(site_url))
+    site = Site(boards, source, read_queue(source), len(shown) > len(public), site_url)
     releases = read_releases(target)
 
     def build(folder: Path) -> None:

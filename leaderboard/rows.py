@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 
 from voxelboard.benchmark.records import Estimate, ModelStamp, Record
-from voxelboard.benchmark.statistics.intervals import Interval, single_subject_interval, two_way_interval
+from voxelboard.benchmark.statistics.intervals import (
+    Interval,
+    single_subject_interval,
+    two_way_interval,
+    two_way_intervals,
+)
 from voxelboard.benchmark.statistics.permutation import exceedance_p
 from voxelboard.benchmark.statistics.ranking import Badge, baseline_badges
 from voxelboard.benchmark.statistics.scores import FloatArray
@@ -29,9 +34,9 @@ from voxelboard.leaderboard.cells import Cell
 from voxelboard.leaderboard.pooling import (
     overview_profile,
     pool_ceilings,
-    pool_estimates,
     pool_facets,
     pool_histogram,
+    pool_many,
     pool_profiles,
 )
 from voxelboard.leaderboard.voxels import add_densities, mean_maps
@@ -122,8 +127,9 @@ def build_row(
     cells = [candidate.cells[subject] for subject in have]
     if state.name == "invalidated":
         have, cells = [], []
+    correlations = ("raw_r", "floor_r", "joint_r")
     estimates: dict[str, list[Estimate | None]] = {
-        name: [cell.record.scores.get(name) for cell in cells] for name in ("raw_r", "floor_r", "joint_r", "ceiling")
+        name: [cell.record.scores.get(name) for cell in cells] for name in (*correlations, "ceiling")
     }
     profiles = pool_profiles([cell.record.layers for cell in cells], [roi for cell in cells for roi in cell.rois])
     return Row(
@@ -138,7 +144,7 @@ def build_row(
             "twin": _twin_score(candidate, have),
             **{name: _score(candidate, have, row) for name, row in COLUMNS.items()},
             "fve": _explained(candidate, have),
-            **{name: pool_estimates(estimates[name]) for name in ("raw_r", "floor_r", "joint_r")},
+            **dict(zip(correlations, pool_many([estimates[name] for name in correlations]), strict=True)),
         },
         ceiling=pool_ceilings(estimates["ceiling"], column.ceiling_kind),
         badges=_badges(candidate, subjects, baselines) if rank is not None else (),
@@ -276,20 +282,30 @@ def _subject(cell: Cell) -> SubjectScore:
 
 
 def _roi_scores(cells: Sequence[Cell]) -> tuple[RoiScore, ...]:
-    rois = dict.fromkeys(roi for cell in cells for roi in cell.rois)
-    found = []
+    """Each ROI over the subjects that it enters for; ROIs of the same subjects at once."""
+    rois = list(dict.fromkeys(roi for cell in cells for roi in cell.rois))
+    having = {roi: tuple(i for i, cell in enumerate(cells) if roi in cell.rois) for roi in rois}
+    scores: dict[tuple[str, str], Score] = {}
+    for members in dict.fromkeys(having.values()):
+        names = [roi for roi in rois if having[roi] == members]
+        for row in ("unique", "raw", "floor"):
+            found = _scores_of(names, row, [cells[i] for i in members])
+            scores.update({(roi, row): score for roi, score in zip(names, found, strict=True)})
+    listed = []
     for roi in rois:
-        having = [cell for cell in cells if roi in cell.rois]
-        unique, raw, floor = (_roi_score(having, roi, row) for row in ("unique", "raw", "floor"))
-        n_pooled = sum(1 for cell in having for sums in cell.sums if sums.roi == roi and sums.pooled)
-        found.append(RoiScore(roi, len(having), n_pooled, unique, raw, floor))
-    return tuple(found)
+        of_roi = [cells[i] for i in having[roi]]
+        n_pooled = sum(1 for cell in of_roi for sums in cell.sums if sums.roi == roi and sums.pooled)
+        listed.append(RoiScore(roi, len(of_roi), n_pooled, *(scores[roi, row] for row in ("unique", "raw", "floor"))))
+    return tuple(listed)
 
 
-def _roi_score(cells: Sequence[Cell], roi: str, row: str) -> Score:
+def _scores_of(rois: Sequence[str], row: str, cells: Sequence[Cell]) -> Sequence[Score]:
+    """A score per ROI, over cells that all have them."""
     if any(row not in cell.influence for cell in cells):
-        return Missing("not in the records")
-    return two_way_interval(np.stack([cell.influence[row][:, cell.rois.index(roi)] for cell in cells]))
+        return [Missing("not in the records")] * len(rois)
+    # (n_subjects, n_blocks, n_rois)
+    values = np.stack([cell.influence[row][:, [cell.rois.index(roi) for roi in rois]] for cell in cells])
+    return two_way_intervals(np.ascontiguousarray(np.moveaxis(values, -1, 0)))
 
 
 def _verification(records: Sequence[Record]) -> str:

@@ -49,6 +49,10 @@ class SiteWriter:
         """Write a text file."""
         write_text(self.folder / address, text)
 
+    def binary(self, address: str, data: bytes) -> None:
+        """Write bytes."""
+        write_bytes(self.folder / address, data)
+
     def data(self, address: str, name: str, value: str) -> None:
         """Write JSON as a classic script: the only way to read a file beside a page opened from ``file://``."""
         self.text(address, f"(window.voxelboard=window.voxelboard||{{}})[{script_json(name)}]={value};\n")
@@ -56,8 +60,13 @@ class SiteWriter:
 
 def write_text(path: Path, text: str) -> None:
     """UTF-8 without a mark, folders made."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Bytes, folders made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text.encode("utf-8"))
+    path.write_bytes(data)
 
 
 def script_json(value: Any) -> str:

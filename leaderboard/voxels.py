@@ -18,7 +18,7 @@ N_VERTICES = 20_484  # fsaverage5: 10,242 a hemisphere, left then right
 SURFACES = ("fsaverage5",)
 # r of -0.5 to 1 in steps of 0.02: what lies outside is counted in the outermost bin
 GRID_LOW, GRID_STEP, GRID_BINS = -0.5, 0.02, 75
-_LEVEL = "voxel_level__"
+LEVEL_PREFIX = "voxel_level__"
 _MAX_LABELS = 250
 
 
@@ -109,10 +109,10 @@ def surface_maps(path: Path, arrays: Mapping[str, NDArray[Any]], n_layers: int) 
     if "voxel_layer" in arrays:
         share = np.asarray(arrays["voxel_layer"], dtype=np.float32) / max(n_layers - 1, 1)
         maps["layer"] = SurfaceMap("layer", _on_surface(vertices, share))
-    levels = sorted(name for name in arrays if name.startswith(_LEVEL))
+    levels = sorted(name for name in arrays if name.startswith(LEVEL_PREFIX))
     if levels:
         scores = np.stack([_on_surface(vertices, arrays[name]) for name in levels])
-        maps["level"] = _winner(scores, tuple(name.removeprefix(_LEVEL) for name in levels))
+        maps["level"] = _winner(scores, tuple(name.removeprefix(LEVEL_PREFIX) for name in levels))
     return maps
 
 

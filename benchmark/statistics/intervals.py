@@ -149,6 +149,27 @@ def two_way_interval(
     return t_interval(float(z.mean()), float(np.sqrt(variance.total)), df, z.size, estimator, confidence)
 
 
+def two_way_intervals(z: FloatArray, *, confidence: float = 0.95) -> list[Interval]:
+    """:func:`two_way_interval` of many tables (n_tables, n_subjects, n_blocks) at once, each from its own table alone."""
+    n_tables, n_subjects, n_blocks = z.shape
+    scope = default_scope(n_subjects)
+    if scope == "stimuli" or not n_tables:
+        return [two_way_interval(table, scope=scope, confidence=confidence) for table in z]
+    _require_blocks(n_blocks)
+    variance = two_way_variance(z)
+    subjects, blocks, residual, total = variance.subjects, variance.blocks, variance.residual, variance.total
+    spread = subjects**2 / (n_subjects - 1) + blocks**2 / (n_blocks - 1) + residual**2 / ((n_subjects - 1) * (n_blocks - 1))
+    constant = float(min(n_subjects, n_blocks) - 1)  # as in pooled_degrees_of_freedom
+    df = np.maximum(1.0, np.divide(total**2, spread, out=np.full(n_tables, constant), where=spread > 0))
+    half = special.stdtrit(df, (1 + confidence) / 2) * np.sqrt(total)
+    what, n = f"two-way influence, {describe_scope(scope, n_subjects)}", n_subjects * n_blocks
+    columns = (z.mean(axis=(1, 2)), np.sqrt(total), half, df)
+    return [
+        Interval(mean, se, mean - width, mean + width, own_df, n, what)
+        for mean, se, width, own_df in zip(*(column.tolist() for column in columns), strict=True)
+    ]
+
+
 def sign_agreement(z: FloatArray) -> int:
     """Subjects whose own mean has the sign of the mean over all; ``z`` (n_subjects, n_blocks)."""
     return int((np.sign(z.mean(axis=1)) == np.sign(z.mean())).sum())

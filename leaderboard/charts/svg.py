@@ -2,6 +2,7 @@
 """SVG elements as text. Colours come from classes of the stylesheet, so that dark mode and print work."""
 
 from collections.abc import Iterable
+from functools import cache
 
 from markupsafe import Markup, escape
 
@@ -9,19 +10,23 @@ from markupsafe import Markup, escape
 def coordinate(value: float) -> str:
     """A pixel coordinate with one decimal at most; the same text on every machine."""
     text = f"{value:.1f}".removesuffix(".0")
-    return "0" if text in {"-0", "-0.0"} else text
+    return "0" if text == "-0" else text
 
 
 def element(name: str, content: str | Markup = "", **attributes: str | float | None) -> Markup:
     """``<name ...>content</name>``, everything escaped. ``class_`` is ``class``; ``_`` in names becomes ``-``."""
-    parts = [
-        f'{key.rstrip("_").replace("_", "-")}="{escape(value if isinstance(value, str) else coordinate(value))}"'
-        for key, value in attributes.items()
-        if value is not None
-    ]
-    opening = " ".join([name, *parts])
+    opening = "".join([f"<{name}", *(_attribute(key, value) for key, value in attributes.items() if value is not None)])
     # names and keys come from this package; values and content are escaped above and here
-    return Markup(f"<{opening}/>" if content == "" else f"<{opening}>{escape(content)}</{name}>")  # noqa: S704
+    return Markup(f"{opening}/>" if content == "" else f"{opening}>{escape(content)}</{name}>")  # noqa: S704
+
+
+def _attribute(key: str, value: str | float) -> str:
+    return f' {_name(key)}="{escape(value) if isinstance(value, str) else coordinate(value)}"'
+
+
+@cache
+def _name(key: str) -> str:
+    return key.rstrip("_").replace("_", "-")
 
 
 def group(parts: Iterable[str | Markup]) -> Markup:

@@ -90,6 +90,13 @@ def draw(
     site_url: str | None = None,
 ) -> Path:
     """Draw the board and return its first page; says how many private records it leaves out."""
+    from voxelboard.benchmark.collecting import collector_paused
+
+    with collector_paused():
+        return _draw(results, board, include_private=include_private, release=release, site_url=site_url)
+
+
+def _draw(results: Path, board: Path, *, include_private: bool, release: str | None, site_url: str | None) -> Path:
     from voxelboard.benchmark.records import load_records
     from voxelboard.leaderboard.render import render_records
     from voxelboard.leaderboard.visibility import public_records
