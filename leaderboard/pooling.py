@@ -143,26 +143,14 @@ def _pool_roi(roi: str, listed: Sequence[LayerProfile]) -> Profile:
     n_layers = max(len(profile.test) for profile in profiles)
     chosen = tuple(sorted(layer for profile in profiles for layer in profile.chosen))
     inner = LayerLine(_means([profile.inner for profile in profiles], n_layers))
-    whole = [
-        layer
-        for layer in range(n_layers)
-        if all(layer < len(p.test) and isinstance(as_score(p.test[layer]), Interval) for p in profiles)
-    ]
-    estimate: list[float | None] = list(
-        _means([tuple(e.estimate for e in profile.test) for profile in profiles], n_layers)
-    )
+    estimate = _means([tuple(e.estimate for e in profile.test) for profile in profiles], n_layers)
     low: list[float | None] = [None] * n_layers
     high: list[float | None] = [None] * n_layers
-    if whole:
-        values = np.array([[profile.test[layer].estimate for layer in whole] for profile in profiles], dtype=np.float64)
-        errors = np.array(
-            [[profile.test[layer].standard_error for layer in whole] for profile in profiles], dtype=np.float64
-        )
-        half, _, _ = _half_width(values, errors, min(profile.test[whole[0]].n for profile in profiles))
-        for index, layer in enumerate(whole):
-            mean = float(values[:, index].mean())
-            low[layer], high[layer] = mean - float(half[index]), mean + float(half[index])
-    return Profile(roi, inner, LayerLine(tuple(estimate), tuple(low), tuple(high)), chosen)
+    at_layer = [[p.test[layer] if layer < len(p.test) else None for p in profiles] for layer in range(n_layers)]
+    for layer, score in enumerate(pool_many(at_layer)):
+        if isinstance(score, Interval):
+            low[layer], high[layer] = score.low, score.high
+    return Profile(roi, inner, LayerLine(estimate, tuple(low), tuple(high)), chosen)
 
 
 def overview_profile(profiles: Sequence[Profile]) -> Profile | None:

@@ -20,6 +20,8 @@ _URL_TEXT = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!$&()*+,;=%-]+")
 def plain(text: object, limit: int = 120) -> str:
     """One line without control, bidi and other invisible characters, at most ``limit`` characters."""
     line = " ".join(str(text)[: 4 * limit].split())
+    if line.isascii() and line.isprintable():  # most text: nothing to look for
+        return line if len(line) <= limit and len(str(text)) <= 4 * limit else line[: limit - 1] + "…"
     # Cc control, Cf format (bidi marks, zero width), Co private use, Cs surrogates
     visible = "".join(_REPLACEMENT if unicodedata.category(c) in {"Cc", "Cf", "Co", "Cs"} else c for c in line)
     return visible if len(visible) <= limit and len(str(text)) <= 4 * limit else visible[: limit - 1] + "…"

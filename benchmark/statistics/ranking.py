@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import special
 from scipy import stats as distributions
 
 from voxelboard.benchmark.errors import InvalidNumbers
@@ -337,6 +338,6 @@ def baseline_badges(
         interval = two_way_interval(table, scope=scope, df=df, confidence=1 - alpha)
         difference = 0.0 if abs(interval.estimate) <= _ROUNDING else interval.estimate
         t = _t_values(np.array(difference), np.array(interval.se))
-        p = float(2 * distributions.t.sf(abs(float(t)), interval.df))
+        p = float(2 * special.stdtr(interval.df, -abs(float(t))))  # t.sf without its checks
         badges.append(Badge(name, interval, p, difference > 0 and p <= alpha))
     return tuple(badges)

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from voxelboard.leaderboard.charts.axes import Axis, tick_text, ticks
 from voxelboard.leaderboard.charts.svg import coordinate, element, figure, group, label, line, polyline
 from voxelboard.leaderboard.text import bounds, number, plain
-from voxelboard.leaderboard.voxels import GRID_LOW, GRID_STEP, Density
+from voxelboard.leaderboard.voxels import GRID_BINS, GRID_LOW, GRID_STEP, Density
 
 _SIZE = 320.0
 _SHADES = 6
@@ -24,12 +24,14 @@ def density_plot(density: Density, x_name: str, y_name: str, *, bound: str = "")
     x, y = Axis(low, high, left, _SIZE - 8), Axis(low, high, bottom, top)
     side = (x.stop - x.start) / (high - low) * GRID_STEP
     rise = (bottom - top) / (high - low) * GRID_STEP
-    most = float(np.log1p(density.counts.max()))
+    counted = np.log1p(density.counts[used[:, 0], used[:, 1]])
+    shades = np.minimum(_SHADES - 1, (_SHADES * counted / counted.max() * 0.999).astype(np.int64))
+    columns = [coordinate(x(GRID_LOW + GRID_STEP * i)) for i in range(GRID_BINS)]
+    rows = [coordinate(y(GRID_LOW + GRID_STEP * (j + 1))) for j in range(GRID_BINS)]
+    square = f"h{coordinate(side + 0.4)}v{coordinate(rise + 0.4)}h-{coordinate(side + 0.4)}z"
     paths: list[list[str]] = [[] for _ in range(_SHADES)]
-    for i, j in used:
-        shade = min(_SHADES - 1, int(_SHADES * float(np.log1p(density.counts[i, j])) / most * 0.999))
-        corner = f"M{coordinate(x(GRID_LOW + GRID_STEP * i))} {coordinate(y(GRID_LOW + GRID_STEP * (j + 1)))}"
-        paths[shade].append(f"{corner}h{coordinate(side + 0.4)}v{coordinate(rise + 0.4)}h-{coordinate(side + 0.4)}z")
+    for (i, j), shade in zip(used.tolist(), shades.tolist(), strict=True):
+        paths[shade].append(f"M{columns[i]} {rows[j]}{square}")
     body = [element("path", d="".join(part), class_=f"d{index + 1}") for index, part in enumerate(paths) if part]
     body += [line(x(0), top, x(0), bottom, "grid zero"), line(left, y(0), _SIZE - 8, y(0), "grid zero")]
     body.append(line(x(low), y(low), x(high), y(high), "r ceiling"))
