@@ -53,9 +53,7 @@ def check_npz(archive: zipfile.ZipFile, name: str) -> None:
                 raise _unlike_claim(f"{name}, {member.filename}", claimed, member.file_size)
 
 
-def read_npz(
-    packed: bytes, name: str, wanted: Callable[[str], bool] = lambda _: True
-) -> dict[str, NDArray[Any]]:
+def read_npz(packed: bytes, name: str, wanted: Callable[[str], bool] = lambda _: True) -> dict[str, NDArray[Any]]:
     """The arrays of an ``.npz`` whose name is ``wanted``, each member opened once; refuses what :func:`check_npz` refuses.
 
     Parameters

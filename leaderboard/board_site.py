@@ -128,7 +128,9 @@ class BoardSite:
         text = board_json(self.board, self.pages)
         self.writer.text("data/board.json", text)
         self.writer.text("data/board.schema.json", board_schema())
-        self.writer.page("diff.html", "diff.html.j2", page_class="page", **diff_context(releases, text, self.board.kind))
+        self.writer.page(
+            "diff.html", "diff.html.j2", page_class="page", **diff_context(releases, text, self.board.kind)
+        )
 
     def _exports(self) -> None:
         self.writer.text(script_name(), script())

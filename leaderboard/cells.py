@@ -33,7 +33,16 @@ _EDGES = np.array(HISTOGRAM_EDGES)
 _ROWS_BY_ROI = ("unique", "raw", "floor")
 _VOXEL_ROWS = ("raw", "floor", "unique")
 _STATS, _VOXEL_R = "stats__", "voxel_r__"
-_ARRAYS = ("rois", "block_segment", "voxel_roi", "voxel_ceiling", "voxel_vertex", "surface", "voxel_layer", "null__unique")
+_ARRAYS = (
+    "rois",
+    "block_segment",
+    "voxel_roi",
+    "voxel_ceiling",
+    "voxel_vertex",
+    "surface",
+    "voxel_layer",
+    "null__unique",
+)
 # The headline of the record and its recomputation come from the same float64 sums.
 _TOLERANCE = 1e-9
 
@@ -177,9 +186,7 @@ def read_cell(path: Path, record: Record, baseline: NDArray[Any] | None = None) 
         rows=rows,
         joined=joined,
         n_voxels=_count_voxels(path, arrays, names),
-        voxels={
-            row: voxel_counts(arrays[f"{_VOXEL_R}{row}"]) for row in _VOXEL_ROWS if f"{_VOXEL_R}{row}" in arrays
-        },
+        voxels={row: voxel_counts(arrays[f"{_VOXEL_R}{row}"]) for row in _VOXEL_ROWS if f"{_VOXEL_R}{row}" in arrays},
         ceilings=(float(above.sum()), len(above)),
         against_ceiling=_against(arrays.get("voxel_ceiling"), arrays),
         against_baseline=_against(baseline, arrays),
@@ -276,7 +283,9 @@ def _influence(cell: StoredCell, rois: BoolArray) -> dict[str, FloatArray]:
     try:
         values = unit_influence(_units(cell, rows, rois))
         found = dict(zip(rows, np.moveaxis(values.reshape(len(values), len(rows), -1), 1, 0), strict=True))
-        if {"joint_calibrated", "floor_calibrated"} <= set(cell.rows):  # Delta-FVE: what the model adds to the confounds
+        if {"joint_calibrated", "floor_calibrated"} <= set(
+            cell.rows
+        ):  # Delta-FVE: what the model adds to the confounds
             pair = unit_explained_influence(_units(cell, ["joint_calibrated", "floor_calibrated"], rois))
             joint, floor = np.moveaxis(pair.reshape(len(pair), 2, -1), 1, 0)
             found["fve"] = joint - floor

@@ -61,7 +61,9 @@ def pool_many(listed: Sequence[Sequence[Estimate | None]]) -> list[Score]:
             if held:
                 groups[len(held)].append((place, held))
     for n_subjects, members in groups.items():
-        values, errors = (np.array([[getattr(s, name) for s in held] for _, held in members]).T for name in ("estimate", "se"))
+        values, errors = (
+            np.array([[getattr(s, name) for s in held] for _, held in members]).T for name in ("estimate", "se")
+        )
         n_blocks = np.array([min(score.n for score in held) for _, held in members])
         half, se, df = _half_width(values, errors, n_blocks)
         mean = values.mean(axis=0)
@@ -72,7 +74,9 @@ def pool_many(listed: Sequence[Sequence[Estimate | None]]) -> list[Score]:
     return found
 
 
-def _half_width(values: FloatArray, errors: FloatArray, n_blocks: NDArray[np.int64] | int) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _half_width(
+    values: FloatArray, errors: FloatArray, n_blocks: NDArray[np.int64] | int
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Half widths, standard errors and degrees of freedom of column means; both inputs (n_subjects, n_columns)."""
     n_subjects = len(values)
     stimulus = errors.mean(axis=0) ** 2

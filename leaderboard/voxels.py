@@ -16,6 +16,7 @@ from voxelboard.benchmark.errors import DataError
 
 N_VERTICES = 20_484  # fsaverage5: 10,242 a hemisphere, left then right
 SURFACES = ("fsaverage5",)
+NOWHERE = -1  # the vertex of a voxel that has no place on the surface
 # r of -0.5 to 1 in steps of 0.02: what lies outside is counted in the outermost bin
 GRID_LOW, GRID_STEP, GRID_BINS = -0.5, 0.02, 75
 LEVEL_PREFIX = "voxel_level__"
@@ -88,30 +89,35 @@ def surface_maps(path: Path, arrays: Mapping[str, NDArray[Any]], n_layers: int) 
     if "voxel_vertex" not in arrays:
         return {}
     surface = str(arrays.get("surface", np.array("")))
-    vertices = np.asarray(arrays["voxel_vertex"], dtype=np.int64)
-    if surface not in SURFACES or vertices.min(initial=0) < 0 or vertices.max(initial=0) >= N_VERTICES:
+    places = np.asarray(arrays["voxel_vertex"], dtype=np.int64)
+    if surface not in SURFACES or places.min(initial=0) < NOWHERE or places.max(initial=0) >= N_VERTICES:
         raise DataError(
             f"{path.with_suffix('.npz')}: voxel_vertex must hold vertices 0 to {N_VERTICES - 1} of {SURFACES[0]}, got "
-            f"surface {surface!r} and {vertices.min(initial=0)} to {vertices.max(initial=0)}",
+            f"surface {surface!r} and {places.min(initial=0)} to {places.max(initial=0)}",
             "run its cell with --fresh",
         )
+    drawn = places != NOWHERE
+    vertices = places[drawn]
+
+    def on_surface(name: str) -> NDArray[np.float32]:
+        return _on_surface(vertices, np.asarray(arrays[name])[drawn])
+
     maps = {}
     for row in ("unique", "raw"):
         if f"voxel_r__{row}" in arrays:
-            maps[row] = SurfaceMap(row, _on_surface(vertices, arrays[f"voxel_r__{row}"]))
+            maps[row] = SurfaceMap(row, on_surface(f"voxel_r__{row}"))
     if "voxel_roi" in arrays:
         names = sorted({str(name) for name in arrays["voxel_roi"]})
         if len(names) <= _MAX_LABELS:
-            labels = np.searchsorted(np.array(names), np.asarray(arrays["voxel_roi"]).astype(str))
+            labels = np.searchsorted(np.array(names), np.asarray(arrays["voxel_roi"]).astype(str)[drawn])
             region = np.full(N_VERTICES, np.nan, dtype=np.float32)
             region[vertices] = labels
             maps["region"] = SurfaceMap("region", region, tuple(names))
     if "voxel_layer" in arrays:
-        share = np.asarray(arrays["voxel_layer"], dtype=np.float32) / max(n_layers - 1, 1)
-        maps["layer"] = SurfaceMap("layer", _on_surface(vertices, share))
+        maps["layer"] = SurfaceMap("layer", on_surface("voxel_layer") / np.float32(max(n_layers - 1, 1)))
     levels = sorted(name for name in arrays if name.startswith(LEVEL_PREFIX))
     if levels:
-        scores = np.stack([_on_surface(vertices, arrays[name]) for name in levels])
+        scores = np.stack([on_surface(name) for name in levels])
         maps["level"] = _winner(scores, tuple(name.removeprefix(LEVEL_PREFIX) for name in levels))
     return maps
 

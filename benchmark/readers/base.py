@@ -35,11 +35,15 @@ class Responses:
     runs : story name -> (n_repeats, n_trs, n_voxels) float32; n_repeats is 1 for stories heard once and for
         averages whose single presentations are not published.
     rois : (n_voxels,) the label of each voxel (component, parcel).
+    vertices : (n_voxels,) int32 where on fsaverage5 a voxel lies, as :func:`~voxelboard.benchmark.readers.surfaces.vertices`
+        counts, -1 for one that has no place there; None for responses that lie on no shared surface. For maps only: it
+        is no part of the hash.
     """
 
     subject: str
     runs: Mapping[str, FloatArray]
     rois: NDArray[np.str_]
+    vertices: NDArray[np.int32] | None = None
 
     @property
     def n_voxels(self) -> int:

@@ -26,6 +26,7 @@ from voxelboard.benchmark.readers.base import (
 from voxelboard.benchmark.readers.cards import Card, StoryWindow, WindowSplit
 from voxelboard.benchmark.readers.lazy_runs import LEFT_OUT, LazyRuns, keep_by_subject, read_labels
 from voxelboard.benchmark.readers.parcellations import find_annotations, language_hierarchy, surface_labels
+from voxelboard.benchmark.readers.surfaces import vertices
 from voxelboard.benchmark.stimuli.stories import Story
 from voxelboard.benchmark.stimuli.word_tables import WordTable, read_gentle, story_on_clock
 
@@ -80,6 +81,8 @@ class Narratives:
             raise UserError(f"{card.name}:{name} has no variant {option!r}", f"write {card.name}:{name}:rois")
         self._window = card.split.stories[name]
         self._folder, self._n_vertices = folder, n_vertices
+        # a smaller surface, as in tests, has no place on the shared one
+        self._vertices = vertices("fsaverage6", 2 * n_vertices) if n_vertices == N_VERTICES else None
         self.name = f"{card.name}:{variant}"
         self.version = card.version
         self.kind = card.kind
@@ -111,7 +114,9 @@ class Narratives:
         require_subject(self.name, subject, self.subjects)
         scan = self._scan(subject)
         kept = self._labels != LEFT_OUT
-        return Responses(subject, LazyRuns(tuple(self.stories), lambda _: self._read(scan, kept)), self._labels[kept])
+        runs = LazyRuns(tuple(self.stories), lambda _: self._read(scan, kept))
+        places = None if self._vertices is None else self._vertices[kept]
+        return Responses(subject, runs, self._labels[kept], places)
 
     def _regions(self) -> NDArray[np.str_]:
         """(n_vertices,) labels from the annotations in rois/, or from a text file."""

@@ -36,6 +36,7 @@ from voxelboard.benchmark.readers.card_sources import InsidePath, Name, Text
 from voxelboard.benchmark.readers.cards import SegmentSplit, StorySplit, list_cards
 from voxelboard.benchmark.readers.lazy_runs import LEFT_OUT, LazyRuns, keep_by_subject, read_labels
 from voxelboard.benchmark.readers.parcellations import atlas_files, parcel_labels
+from voxelboard.benchmark.readers.surfaces import SurfaceName, vertices
 from voxelboard.benchmark.readers.volumes import Volume, read_volume
 from voxelboard.benchmark.stimuli.acoustics import read_acoustics
 from voxelboard.benchmark.stimuli.frequencies import read_word_counts, with_log_frequency
@@ -90,6 +91,9 @@ class OwnDataset(BaseModel):
     responses: InsidePath
     """Path of the responses, with ``{subject}``, ``{story}`` and, for surfaces, ``{hemi}`` (L, R)."""
     hdf5_key: Text = "data"
+    surface: SurfaceName | None = None
+    """FreeSurfer's average surface that the responses lie on, left hemisphere first: fsaverage5, fsaverage6 or fsaverage.
+    The board then draws maps of the cortex."""
     mask: InsidePath | None = None
     """For NIfTI: a volume that is not zero where a voxel is meant; may hold ``{subject}``."""
     audio: InsidePath | None = None
@@ -157,6 +161,8 @@ class OwnDataset(BaseModel):
             raise ValueError(f"not_heard must name training stories, got {', '.join(sorted(strangers))}")
         if self.atlas is not None and (self.rois is not None or self.mask is None):
             raise ValueError("atlas: needs NIfTI responses with a mask, and no rois beside it")
+        if self.surface is not None and self.mask is not None:
+            raise ValueError("surface: NIfTI responses lie in a volume; leave surface or mask out")
         if self.ceiling == "inter_subject" and len(self.subjects) < 2:
             raise ValueError("ceiling: inter_subject needs two subjects or more")
         return self
@@ -230,7 +236,11 @@ class OwnData:
         if len(labels) != shapes[first][-1]:
             raise DataError(f"{self._own.rois}: {len(labels)} labels for the {shapes[first][-1]} voxels of {subject}")
         kept = labels != LEFT_OUT
-        return Responses(subject, LazyRuns(stories, lambda story: self._read(subject, story, kept)), labels[kept])
+        surface = self._own.surface
+        places = None if surface is None else vertices(surface, len(labels))[kept]
+        return Responses(
+            subject, LazyRuns(stories, lambda story: self._read(subject, story, kept)), labels[kept], places
+        )
 
     def _check_shape(self, subject: str, story: str, shape: tuple[int, ...], n_voxels: int) -> None:
         where = f"subject {subject}, story {story!r}"

@@ -158,7 +158,9 @@ def two_way_intervals(z: FloatArray, *, confidence: float = 0.95) -> list[Interv
     _require_blocks(n_blocks)
     variance = two_way_variance(z)
     subjects, blocks, residual, total = variance.subjects, variance.blocks, variance.residual, variance.total
-    spread = subjects**2 / (n_subjects - 1) + blocks**2 / (n_blocks - 1) + residual**2 / ((n_subjects - 1) * (n_blocks - 1))
+    spread = (
+        subjects**2 / (n_subjects - 1) + blocks**2 / (n_blocks - 1) + residual**2 / ((n_subjects - 1) * (n_blocks - 1))
+    )
     constant = float(min(n_subjects, n_blocks) - 1)  # as in pooled_degrees_of_freedom
     df = np.maximum(1.0, np.divide(total**2, spread, out=np.full(n_tables, constant), where=spread > 0))
     half = special.stdtrit(df, (1 + confidence) / 2) * np.sqrt(total)

@@ -62,7 +62,8 @@ class CellResult:
     arrays : what the scores can be recomputed from. ``rois`` (n_rois,) names; ``block_segment`` (n_blocks,) and
         ``block_trs`` say what a block is; ``stats__<row>`` (n_blocks, n_rois, 3) hold c, q and s of statistics.md 2.2, with
         ``stats__unique`` behind the headline; ``voxel_roi`` (n_voxels,) labels and ``voxel_r__<row>`` (n_voxels,);
-        ``voxel_blocks__unique`` (n_inference_blocks, n_voxels) to compare two models voxel by voxel.
+        ``voxel_blocks__unique`` (n_inference_blocks, n_voxels) to compare two models voxel by voxel;
+        where responses lie on a shared surface ``surface``, ``voxel_vertex`` (-1: at none) and ``voxel_layer`` (n_voxels,).
     n_train, n_test : rows of the design.
     facets : scores of parts of the cell; attribution : how those of its attribution methods were made.
     """

@@ -326,7 +326,8 @@ def held_out_responses(
             for fold in folds
             for i in range(len(fold.test))
         )
-    return HeldOutResponses(segments, others, cohort.rois[subject], tuple(data.scored_rois), data.ceiling_kind)
+    places = cohort.vertices.get(subject)
+    return HeldOutResponses(segments, others, cohort.rois[subject], tuple(data.scored_rois), data.ceiling_kind, places)
 
 
 def _mean_response(runs: Sequence[Float32Array]) -> Float32Array:

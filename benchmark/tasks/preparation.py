@@ -7,7 +7,7 @@ z-scored by itself and the average of repeats is never z-scored again.
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,12 +60,14 @@ class Cohort:
     subjects : in the data set's order, without the noise brain.
     columns : subject or ``NOISE_BRAIN`` -> slice of the voxel axis of ``PreparedFold.responses``.
     rois : subject or ``NOISE_BRAIN`` -> (n_voxels,) label of each voxel.
+    vertices : subject -> (n_voxels,) places on a shared surface, for subjects whose responses lie on one.
     """
 
     subjects: tuple[str, ...]
     columns: Mapping[str, slice]
     rois: Mapping[str, NDArray[np.str_]]
     folds: tuple[PreparedFold, ...]
+    vertices: Mapping[str, NDArray[np.int32]] = field(default_factory=dict)
 
     @property
     def n_voxels(self) -> int:
@@ -174,7 +176,8 @@ def _cohort(
             )
         splits.append((kept, test))
     folds = _prepare(members, data.stories, splits, protocol, inner_folds)
-    return Cohort(subjects, columns, {member.subject: member.rois for member in members}, folds)
+    places = {member.subject: member.vertices for member in members if member.vertices is not None}
+    return Cohort(subjects, columns, {member.subject: member.rois for member in members}, folds, places)
 
 
 def _prepare(

@@ -37,6 +37,7 @@ class HeldOutResponses:
     segments : one (n_repeats, n_rows, n_voxels) array a test segment, each repeat z-scored.
     others : None, or for each segment (n_rows, n_voxels), the mean of the other subjects.
     rois : (n_voxels,) labels; scored : the ROIs of the headline.
+    vertices : (n_voxels,) places on fsaverage5, -1 for none, where the responses lie on a surface.
     """
 
     segments: tuple[Float32Array, ...]
@@ -44,6 +45,7 @@ class HeldOutResponses:
     rois: NDArray[np.str_]
     scored: tuple[str, ...]
     kind: CeilingKind
+    vertices: NDArray[np.int32] | None = None
 
     @property
     def scored_voxels(self) -> NDArray[np.bool_]:

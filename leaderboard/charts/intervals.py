@@ -11,8 +11,8 @@ from voxelboard.leaderboard.text import bounds, number
 
 BAR_WIDTH = 220.0
 BAR_HEIGHT = 26.0
-# Rulers run on into the padding of a table row, so that they read as one line through all rows.
-_OVERSHOOT = 14.0
+# Rulers run on beyond the bar, and a cell of the table cuts them off: they read as one line through rows of any height.
+_OVERSHOOT = 60.0
 _CHARACTER = 5.6  # mean advance of the 10-px label font, to keep labels apart
 _ROW = 12.0
 

@@ -50,8 +50,23 @@ def tries_text(row: Row) -> str:
     )
 
 
+def context_words(cells: Iterable[tuple[Path, Record]]) -> str:
+    """Words before a word that the model saw: what an open entry committed to, else what the protocol gives; or nothing."""
+    for _, record in cells:
+        model, stamped = record.model, record.protocol.constants.get("context")
+        if model.row != "submission":
+            return ""
+        if model.loader == "static":
+            return "none"
+        if "context_words" in model.committed:
+            return plain(model.committed["context_words"], 12)
+        if isinstance(stamped, dict) and isinstance(stamped.get("stride_words"), int):
+            return f"{stamped['stride_words']}–{2 * stamped['stride_words'] - 1}"
+    return ""
+
+
 def row_facts(
-    model: ModelStamp, entry: Entry, *, exposure: str, verification: str, state: str, day: str
+    model: ModelStamp, entry: Entry, *, exposure: str, verification: str, state: str, day: str, context: str
 ) -> dict[str, Any]:
     """The fields that filters know; an empty one is left out."""
     metadata = model.metadata
@@ -67,6 +82,7 @@ def row_facts(
         "loader": plain(model.loader, 20),
         "open": plain(metadata.get("openness") or "", 20),
         "licence": plain(metadata.get("licence") or "", 40),
+        "context": context,
         "exposure": exposure,
         "verified": verification,
         "state": state,

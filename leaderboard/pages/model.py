@@ -39,7 +39,7 @@ from voxelboard.leaderboard.pages.table import (
     unit_label,
 )
 from voxelboard.leaderboard.rows import TWIN, ruler_kind
-from voxelboard.leaderboard.text import count, number, plain, safe_url, seconds, size
+from voxelboard.leaderboard.text import bounds, count, number, plain, safe_url, seconds, signed, size
 
 _HEADLINE_WIDTH = 360.0  # fits a phone without shrinking the text
 # A page with 200 parcels would be megabytes; the rest is in the data files, and the page says so.
@@ -185,11 +185,7 @@ def _facts(table: Table, row: Row) -> list[tuple[str, str, str]]:
         fact("Floor r", row.metrics["floor_r"], "confounds alone"),
         top,
         ("Exposure", row.exposure, "to the stimulus, as submitted"),
-        (
-            "Exposure probe",
-            _exposure_probe(row),
-            "cost of exchanged words, stimuli minus unseen stories; word-for-word prompts",
-        ),
+        ("Exposure probe", *_exposure_probe(row)),
         ("Checked", row.verification or "–", f"{len(row.subjects)} of {len(table.subjects)} subjects scored"),
     ]
 
@@ -329,16 +325,17 @@ def _cell(path: Path, record: Record, digest: str, link: RecordLink) -> dict[str
     }
 
 
-def _exposure_probe(row: Row) -> str:
-    """What the probe of the row's first record found, or why there is none."""
+def _exposure_probe(row: Row) -> tuple[str, str]:
+    """What the probe of the row's first record found, or why there is none; and what the number is."""
     checks = next((record.checks for _, record in row.cells if record.status == "success"), None)
     if checks is None or checks.exposure is None:
-        return plain(checks.exposure_reason, 120) if checks and checks.exposure_reason else "not probed"
+        return "–", plain(checks.exposure_reason, 120) if checks and checks.exposure_reason else "not probed"
     probe, excess = checks.exposure, checks.exposure.excess
-    verbatim = f"{100 * probe.verbatim_share:.0f} % verbatim"
+    verbatim = f"{100 * probe.verbatim_share:.0f} % of prompts continued word for word"
     if excess.estimate is None or excess.low is None or excess.high is None:
-        return verbatim
-    return f"{excess.estimate:+.2f} [{excess.low:+.2f}, {excess.high:+.2f}] bits a word, {verbatim}"
+        return "–", verbatim
+    more = "bits a word more than on unseen stories when words are exchanged"
+    return signed(excess.estimate, 2), f"{bounds(excess.low, excess.high, 2)} {more}; {verbatim}"
 
 
 def _checks(checks: Checks) -> list[str]:

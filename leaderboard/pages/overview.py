@@ -10,8 +10,8 @@ from voxelboard.leaderboard.charts import axis_header, interval_bar, rank_rail, 
 from voxelboard.leaderboard.charts.axes import Axis, Marker
 from voxelboard.leaderboard.charts.intervals import BAR_WIDTH
 from voxelboard.leaderboard.overall import Overview, OverviewColumn, OverviewRow
-from voxelboard.leaderboard.pages.facts import display_name, measured_on, row_facts
-from voxelboard.leaderboard.pages.table import unit_label
+from voxelboard.leaderboard.pages.facts import context_words, display_name, measured_on, row_facts
+from voxelboard.leaderboard.pages.table import exposure_text, subtitle, unit_label
 from voxelboard.leaderboard.text import number, plain, signed
 
 N_HEAT = 9
@@ -98,24 +98,27 @@ def _row(
     exposure = max(exposures, key=_EXPOSURE.index)
     verification = min((one.verification for one in rows if one.verification), key=_VERIFICATION.index, default="")
     state = "ruler" if row.model.row == "baseline" else ("ranked" if row.rank else "unranked")
-    day = measured_on(cells)
+    day, context = measured_on(cells), context_words(cells)
     score = row.score
     return {
         "place": place,
         "row": row,
         "name": display_name(row.model, row.entry),
-        "subtitle": plain(row.entry.submission, 60),
+        "subtitle": subtitle(row.entry),
         "href": pages[row.entry],
         "state": "" if row.rank or row.model.row == "baseline" else plain(row.state, 140),
         "rank_value": row.rank.low if row.rank else "",
         "rail": rank_rail(row.rank.low, row.rank.high, len(overview.ranked)) if row.rank else "",
         "bar": "" if isinstance(score, Missing) else interval_bar(axis, score.estimate, score.low, score.high, [_ZERO]),
         "cells": [_cell(one, top) for one, top in zip(row.rows, tops, strict=True)],
-        "exposure": exposure,
+        "exposure": exposure_text(exposure, row.model.row),
         "verification": verification,
         "day": day,
         "openness": plain(row.model.metadata.get("openness") or "", 20),
-        "data": row_facts(row.model, row.entry, exposure=exposure, verification=verification, state=state, day=day),
+        "context": context,
+        "data": row_facts(
+            row.model, row.entry, exposure=exposure, verification=verification, state=state, day=day, context=context
+        ),
     }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from voxelboard.leaderboard.board import Board, Entry
 from voxelboard.leaderboard.pages.facts import display_name
+from voxelboard.leaderboard.pages.table import name_subjects
 from voxelboard.leaderboard.queue_state import QueueSnapshot
 from voxelboard.leaderboard.text import plain
 
@@ -28,7 +29,7 @@ KINDS = {
 
 def queue_context(board: Board, pages: Mapping[Entry, str], queue: QueueSnapshot | None) -> dict[str, Any]:
     """Values for ``queue.html.j2``."""
-    cells = _cells(board, pages)
+    cells = _together(_cells(board, pages))
     kinds = sorted({cell["kind"] for cell in cells if cell["kind"] in KINDS})
     return {
         "queued": _requests(queue),
@@ -70,6 +71,18 @@ def _requests(queue: QueueSnapshot | None) -> list[dict[str, Any]]:
             "changed": plain(one.changed_at[:16].replace("T", " "), 16),
         }
         for one in shown[:_MAX_ROWS]
+    ]
+
+
+def _together(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One line for the subjects of a model that lack a score for the same reason."""
+    subjects: dict[tuple[str, ...], list[str]] = {}
+    for cell in cells:
+        key = tuple(cell[name] for name in ("name", "href", "where", "kind", "reason"))
+        subjects.setdefault(key, []).append(cell["subject"])
+    return [
+        {**dict(zip(("name", "href", "where", "kind", "reason"), key, strict=True)), "subject": name_subjects(names)}
+        for key, names in subjects.items()
     ]
 
 

@@ -19,7 +19,7 @@ from voxelboard.leaderboard.charts import (
 )
 from voxelboard.leaderboard.charts.intervals import BAR_WIDTH
 from voxelboard.leaderboard.charts.svg import element, figure, line
-from voxelboard.leaderboard.pages.facts import display_name, measured_on, row_facts
+from voxelboard.leaderboard.pages.facts import context_words, display_name, measured_on, row_facts
 from voxelboard.leaderboard.rows import TWIN
 from voxelboard.leaderboard.text import number, plain
 
@@ -34,6 +34,8 @@ _RULERS = {
     "voxelboard/random-word-vectors": "word identity, nothing else",
     "voxelboard/confounds": "the floor taken for a model, must be 0",
     "voxelboard/context-noise": "smooth noise, must be 0",
+    "voxelboard/cross-subject": "a ceiling, as good as people predict each other",
+    "voxelboard/spectral": "how the words sound, not what they mean",
     "voxelboard/constant": "the same vector for each word, must be 0",
 }
 _FEW_SUBJECTS = 5
@@ -91,27 +93,45 @@ def _row_view(
 ) -> dict[str, Any]:
     name = display_name(row.model, row.entry)
     overview = row.overview
-    day = measured_on(row.cells)
+    day, context = measured_on(row.cells), context_words(row.cells)
     facts = row_facts(
-        row.model, row.entry, exposure=row.exposure, verification=row.verification, state=row.state.name, day=day
+        row.model,
+        row.entry,
+        exposure=row.exposure,
+        verification=row.verification,
+        state=row.state.name,
+        day=day,
+        context=context,
     )
     return {
         "row": row,
         "place": place,
         "name": name,
-        "subtitle": plain(_RULERS.get(row.entry.submission, row.entry.submission), 60),
+        "subtitle": subtitle(row.entry),
         "href": pages[row.entry],
         "state": state_text(row),
         "alarm": any(record.checks.alarms for _, record in row.cells),
         "data": facts,
         "day": day,
+        "context": context,
+        "openness": plain(row.model.metadata.get("openness") or "", 20),
         "revision": plain(row.entry.revision[:8]),
         "rank_value": row.rank.low if row.rank else "",
         "rail": rank_rail(row.rank.low, row.rank.high, len(table.ranked)) if row.rank else "",
         "bar": headline_bar(row, axis, markers),
         "spark": _spark(overview) if overview else "",
-        "exposure": {"none": "none known"}.get(row.exposure, row.exposure),
+        "exposure": exposure_text(row.exposure, row.model.row),
     }
+
+
+def exposure_text(exposure: str, row: str) -> str:
+    """Whether a model may have read the stimuli; a ruler has read nothing."""
+    return "–" if row == "baseline" else {"none": "none known"}.get(exposure, exposure)
+
+
+def subtitle(entry: Entry) -> str:
+    """What stands under a name: the submission, or what a ruler measures."""
+    return plain(_RULERS.get(entry.submission, entry.submission), 60)
 
 
 def _spark(overview: Profile) -> Markup:

@@ -214,7 +214,7 @@ function rail(low, high, M) {
 function scoreBar(axis, score) {
   var left = axis(score.low), right = axis(score.high);
   return svg("svg", { class: "bar", viewBox: "0 0 220 26", width: 220, height: 26, role: "img" }, svg("title", {}, "score: " + number(score.estimate) + " " + bounds(score)),
-    svg("line", { x1: axis(0), y1: -14, x2: axis(0), y2: 40, class: "r zero" }), svg("rect", { x: left, y: 9, width: Math.max(right - left, 1), height: 8, rx: 4, class: "ci" }),
+    svg("line", { x1: axis(0), y1: -60, x2: axis(0), y2: 86, class: "r zero" }), svg("rect", { x: left, y: 9, width: Math.max(right - left, 1), height: 8, rx: 4, class: "ci" }),
     svg("circle", { cx: axis(score.estimate), cy: 13, r: 3.6, class: "pt" }));
 }
 // ---- what the task cells of an overview show

@@ -15,7 +15,7 @@ from voxelboard.benchmark.models.static import _lines
 from voxelboard.benchmark.readers.arrays import read_hdf5, response_shape
 from voxelboard.benchmark.readers.npz import open_npz, read_array
 from voxelboard.benchmark.strict_yaml import read_yaml
-from voxelboard.benchmark.unfolding import check_unfolding
+from voxelboard.benchmark.unfolding import check_unfolding, read_npz
 from voxelboard.runners.fetching.archives import unpack
 
 TERA = 1 << 40
@@ -86,6 +86,43 @@ def test_a_record_s_statistics_cannot_be_a_bomb(tmp_path: Path) -> None:
     record = record.model_copy(update={"statistics_sha256": hashlib.sha256(packed).hexdigest()})
     with pytest.raises(DataError, match="the header claims"):
         read_statistics(path, record)
+
+
+def test_statistics_are_read_as_numpy_reads_them(tmp_path: Path) -> None:
+    arrays = {
+        "text": np.array(["AC", "pSTS"]),
+        "none": np.zeros((0, 3)),
+        "scalar": np.array(5),
+        "columns": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        "small": np.arange(7, dtype=np.float16),
+        "bytes": np.array([b"x", b"yz"]),
+    }
+    for save in (np.savez, np.savez_compressed):
+        save(tmp_path / "fine.npz", **arrays)
+        packed = (tmp_path / "fine.npz").read_bytes()
+        found = read_npz(packed, "fine.npz")
+        with np.load(io.BytesIO(packed), allow_pickle=False) as archive:
+            assert set(found) == set(archive.files)
+            for name in found:
+                np.testing.assert_array_equal(found[name], archive[name])
+                assert found[name].dtype == archive[name].dtype
+                assert found[name].flags.writeable
+        assert set(read_npz(packed, "fine.npz", lambda name: name == "text")) == {"text"}
+
+
+def test_damaged_and_pickled_members_are_refused(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "fine.npz", a=np.random.default_rng(0).normal(size=500))
+    packed = bytearray((tmp_path / "fine.npz").read_bytes())
+    packed[len(packed) // 2] ^= 0xFF
+    with pytest.raises(zipfile.BadZipFile):
+        read_npz(bytes(packed), "x.npz")
+    np.savez(tmp_path / "objects.npz", a=np.array([{}], dtype=object))
+    with pytest.raises(DataError, match="holds Python objects"):
+        read_npz((tmp_path / "objects.npz").read_bytes(), "objects.npz")
+    with zipfile.ZipFile(tmp_path / "odd.npz", "w") as archive:
+        archive.writestr("a.npy", b"no array at all")
+    with pytest.raises(DataError, match="is no array"):
+        read_npz((tmp_path / "odd.npz").read_bytes(), "odd.npz")
 
 
 def test_an_hdf5_array_that_is_all_fill_value(tmp_path: Path) -> None:

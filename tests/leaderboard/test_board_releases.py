@@ -168,3 +168,13 @@ def test_the_queue_is_shown_and_a_damaged_one_is_named(plant: Any, tmp_path: Pat
     (plant.results / "queue.json").write_text('{"schema_version": 7}')
     with pytest.raises(DataError, match=r"queue\.json: schema_version"):
         render(plant.results, tmp_path / "site")
+
+
+def test_subjects_without_a_score_for_one_reason_share_a_line(plant: Any, tmp_path: Path) -> None:
+    plant.submission("a/x", 0.2)
+    plant.submission("b/halfway", 0.1, subjects=("sub-01", "sub-02"))
+    plant.failure("b/halfway", "sub-03", "oom", "needs 96 GiB")
+    text = words(render(plant.results, tmp_path / "site").parent / "queue.html")
+    assert "sub-04, sub-05 not run" in text
+    assert "sub-03 oom needs 96 GiB" in text
+    assert text.count("halfway") == 2

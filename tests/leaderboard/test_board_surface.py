@@ -46,6 +46,20 @@ def test_voxels_of_a_vertex_are_averaged_and_the_best_level_wins() -> None:
     assert mean["unique"].values[8] == pytest.approx(0.4)  # covered by one subject
 
 
+def test_voxels_between_the_vertices_are_not_drawn() -> None:
+    arrays: dict[str, Any] = {
+        "surface": np.array("fsaverage5"),
+        "voxel_vertex": np.array([-1, 3, -1]),
+        "voxel_r__unique": np.array([0.9, 0.3, 0.9]),
+        "voxel_roi": np.array(["A", "B", "A"]),
+        "voxel_layer": np.array([1.0, np.nan, 1.0]),
+    }
+    maps = surface_maps(Path("x.json"), arrays, 3)
+    assert np.flatnonzero(np.isfinite(maps["unique"].values)).tolist() == [3]
+    assert maps["region"].labels[int(maps["region"].values[3])] == "B"
+    assert np.isnan(maps["layer"].values).all()  # no layer was chosen for an unscored region
+
+
 @pytest.mark.parametrize("change", [{"surface": np.array("other")}, {"voxel_vertex": np.array([N_VERTICES])}])
 def test_vertices_of_another_surface_are_refused(change: dict[str, Any]) -> None:
     arrays = {"surface": np.array("fsaverage5"), "voxel_vertex": np.array([1]), "voxel_r__unique": np.array([0.1])}

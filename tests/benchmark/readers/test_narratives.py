@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from voxelboard.benchmark.errors import DataError, MissingPrerequisite, UserError
-from voxelboard.benchmark.readers.base import check_responses
+from voxelboard.benchmark.readers.base import Responses, check_responses
 from voxelboard.benchmark.readers.cards import load_card
 from voxelboard.benchmark.readers.narratives import Narratives
 
@@ -147,3 +147,22 @@ def test_an_unknown_story_lists_the_others(tmp_path, written):
         opened(tmp_path, "pieman:roi")
     with pytest.raises(MissingPrerequisite, match=r"sherlock/align\.csv"):
         opened(tmp_path, "sherlock")
+
+
+def test_vertices_have_their_places_on_the_shared_surface(tmp_path, written):
+    full = Narratives(CARD, tmp_path, "pieman").responses("sub-023")  # nothing is read before a story is looked up
+    assert full.vertices.shape == (81_924,)
+    # the first 10,242 vertices of each hemisphere of fsaverage6 are those of fsaverage5
+    assert full.vertices[[0, 10_241, 10_242, 40_961, 40_962, 51_203, 51_204]].tolist() == [
+        0,
+        10241,
+        -1,
+        -1,
+        10242,
+        20483,
+        -1,
+    ]
+    assert (np.sort(full.vertices[full.vertices >= 0]) == np.arange(20_484)).all()
+    small = opened(tmp_path).responses("sub-023")
+    assert small.vertices is None
+    assert small.sha256() == Responses(small.subject, small.runs, small.rois, np.zeros(1, dtype=np.int32)).sha256()

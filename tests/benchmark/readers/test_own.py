@@ -136,6 +136,19 @@ def test_every_format_gives_the_numbers_of_npy(folder, write, changes):
         np.testing.assert_array_equal(responses.runs[story], expected[None])
 
 
+def test_a_surface_of_another_size_is_refused(folder):
+    for subject in ("s01", "s02"):
+        for story, run in runs_of(subject).items():
+            as_surface(folder, subject, story, run if run.ndim == 2 else run[0])
+    responses = "responses/{subject}/{story}_{hemi}.func.gii"
+    edit(folder, responses=responses, ceiling="none", not_heard=None, surface="fsaverage6")
+    with pytest.raises(DataError, match=r"4 vertices, fsaverage6 has 81,924 on both hemispheres"):
+        open_dataset(str(folder)).responses("s01")
+    edit(folder, surface="fs_LR")
+    with pytest.raises(UserError, match="surface"):
+        open_dataset(str(folder))
+
+
 @pytest.mark.parametrize(("suffix", "delimiter"), [("csv", ";"), ("tsv", "\t"), ("csv", ",")])
 def test_word_tables_with_other_delimiters_and_columns(folder, suffix, delimiter):
     for story in STORIES:

@@ -18,6 +18,7 @@ from voxelboard.benchmark.statistics.intervals import (
     sign_agreement,
     single_subject_interval,
     two_way_interval,
+    two_way_intervals,
     two_way_variance,
 )
 from voxelboard.benchmark.statistics.scores import BlockStatistics, macro_score, unit_explained_fractions, unit_scores
@@ -35,6 +36,18 @@ def table(rng, n_subjects, n_blocks, sd_subject, sd_block, sd_rest):
         + sd_block * rng.standard_normal((1, n_blocks))
         + sd_rest * rng.standard_normal((n_subjects, n_blocks))
     )
+
+
+@pytest.mark.parametrize("n_subjects", [2, 5, 9])
+def test_many_tables_at_once_are_each_by_itself(n_subjects):
+    rng = np.random.default_rng(n_subjects)
+    tables = np.stack([table(rng, n_subjects, 12, *rng.uniform(0, 2, 3)) + k for k in range(6)])
+    tables[3] = 0.25  # nothing varies
+    for many, alone in zip(two_way_intervals(tables), map(two_way_interval, tables), strict=True):
+        for name in ("estimate", "se", "low", "high", "df"):
+            assert getattr(many, name) == pytest.approx(getattr(alone, name), rel=1e-12, abs=1e-14)
+        assert (many.n, many.estimator) == (alone.n, alone.estimator)
+    assert two_way_intervals(tables[:0]) == []
 
 
 def test_mean_influence_is_exactly_the_score():

@@ -94,6 +94,25 @@ def test_responses_on_disk_score_as_those_in_memory(
         np.testing.assert_array_equal(mapped[name], array)
 
 
+def test_places_on_a_surface_reach_the_record_and_change_no_score(
+    world: Callable[..., World], quick: Protocol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sim = world()
+    features = driving(sim, n_layers=3)
+    plain = score(sim, features, quick)["s0"]
+    assert not {"surface", "voxel_vertex", "voxel_layer"} & set(plain.arrays)
+    places = np.array([5, 6, -1, 7, 10_300, 10_301, 10_302, -1, 0, 1], dtype=np.int32)
+    responses = type(sim).responses
+    monkeypatch.setattr(type(sim), "responses", lambda self, s: replace(responses(self, s), vertices=places))
+    drawn = score(sim, features, quick)["s0"]
+    assert drawn.scores == plain.scores
+    assert str(drawn.arrays["surface"]) == "fsaverage5"
+    np.testing.assert_array_equal(drawn.arrays["voxel_vertex"], places)
+    chosen = [drawn.layers[roi].chosen[0] for roi in ("A", "B")]
+    np.testing.assert_array_equal(drawn.arrays["voxel_layer"], np.repeat([*chosen, np.nan], [4, 4, 2]))
+    assert chosen == [2, 2]  # where the signal is
+
+
 def test_half_of_the_drive_scores_its_root(world: Callable[..., World], quick: Protocol) -> None:
     # A feature that correlates sqrt(q) with the true one predicts at most a share q of the signal.
     sim = world(noise=0.5)
