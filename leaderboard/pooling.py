@@ -68,9 +68,11 @@ def pool_many(listed: Sequence[Sequence[Estimate | None]]) -> list[Score]:
         half, se, df = _half_width(values, errors, n_blocks)
         mean = values.mean(axis=0)
         what = f"mean over subjects, shared-error bound, {describe_scope(default_scope(n_subjects), n_subjects)}"
-        numbers = (mean, se, mean - half, mean + half, df, n_blocks)
-        for (place, _), *numbers_of in zip(members, *(column.tolist() for column in numbers), strict=True):
-            found[place] = Interval(*numbers_of, what)
+        for index, (place, _) in enumerate(members):
+            middle, reach = float(mean[index]), float(half[index])
+            found[place] = Interval(
+                middle, float(se[index]), middle - reach, middle + reach, float(df[index]), int(n_blocks[index]), what
+            )
     return found
 
 

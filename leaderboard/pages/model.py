@@ -197,13 +197,15 @@ def _badges(row: Row) -> list[dict[str, Any]]:
         own = badge.baseline == TWIN
         name = "its own untrained twin" if own else plain(badge.baseline.rpartition("/")[2].replace("-", " "))
         if badge.beaten:
-            text = f"beats {name} by"
+            text, symbol = f"beats {name} by", "✓"
         elif badge.difference.high < 0:
-            text = f"is worse than {name}:"
+            text, symbol = f"is worse than {name}:", "↓"
         else:
-            text = f"cannot be told from {name}:"
+            text, symbol = f"cannot be told from {name}:", "≈"
         place = 0 if own else order[ruler_kind(badge.baseline)]
-        badges.append({"text": text, "beaten": badge.beaten, "difference": badge.difference, "place": place})
+        badges.append(
+            {"text": text, "symbol": symbol, "beaten": badge.beaten, "difference": badge.difference, "place": place}
+        )
     return sorted(badges, key=lambda badge: int(badge["place"]))
 
 

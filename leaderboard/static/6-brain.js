@@ -84,6 +84,8 @@ Brain.prototype.shown = function () {
     }
     return { values: values, kind: "difference", low: -most, high: most };
   }
+  // a layer is a share of the last one, and the first is as good an answer as any other
+  if (this.pick.value === "layer") return { values: values, kind: "amount", low: 0, high: 1, zero: true };
   return { values: values, kind: "amount", low: Math.min(0, map.low), high: map.high };
 };
 Brain.prototype.draw = function () {
@@ -99,7 +101,7 @@ Brain.prototype.draw = function () {
       known += 1;
       if (value > top) top = value;
       if (shown.kind === "category") { c = categories[value % categories.length]; above += 1; }
-      else if (Math.abs(value) >= limit && (shown.kind === "difference" || value > 0)) {
+      else if (Math.abs(value) >= limit && (shown.kind === "difference" || value > 0 || shown.zero)) {
         c = colour(shown.kind === "difference" ? value / (shown.high || 1) : Math.max(0, value) / (shown.high || 1));
         above += 1;
       }
