@@ -15,6 +15,7 @@ from voxelboard import __version__
 from voxelboard.benchmark.errors import InvalidNumbers, UserError
 from voxelboard.runners.commands.analyse import analyse
 from voxelboard.runners.commands.cache import cache_app
+from voxelboard.runners.commands.captions import captions_app
 from voxelboard.runners.commands.check import check
 from voxelboard.runners.commands.compare import compare
 from voxelboard.runners.commands.data import data_app
@@ -66,6 +67,7 @@ app.command()(serve)
 app.command()(explain)
 app.command()(compare)
 app.command()(analyse)
+app.add_typer(captions_app, name="captions")
 app.add_typer(data_app, name="data")
 app.add_typer(queue_app, name="queue")
 app.command()(nightly)

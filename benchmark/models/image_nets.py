@@ -3,7 +3,7 @@
 
 A layer at a timestep sums what comes from the layer below at this timestep, and from itself and the layer above at the one
 before; then comes a layer norm and a rectifier (Spoerer et al. 2020; sizes of Doerig et al. 2025: 10 layers, 6 timesteps). The
-readout is linear on the spatial mean of the last layer. Trained to an embedding it is a map from pictures to captions; trained
+readout is linear on the spatial mean of the last layer (of each quarter, in the small network). Trained to an embedding it is a map from pictures to captions; trained
 to the categories that a picture shows it is the control of the same architecture and data.
 """
 
@@ -25,7 +25,9 @@ class NetSize:
     """Architecture of a network.
 
     image_px : pictures are brought to this size; channels : of each layer; pooled : layers before which space is halved;
-    n_timesteps : recurrent steps; kernel : of all convolutions, an odd number.
+    n_timesteps : recurrent steps; kernel : of all convolutions, an odd number; stem_stride : of the first convolution on the
+    picture; above 1 its kernel is ``2 stem_stride + 1``; readout_grid : places along an edge that the readout tells apart (1 is
+    the spatial mean).
     """
 
     image_px: int
@@ -33,6 +35,8 @@ class NetSize:
     pooled: tuple[int, ...]
     n_timesteps: int
     kernel: int = 3
+    stem_stride: int = 1
+    readout_grid: int = 1
 
     @property
     def n_layers(self) -> int:
@@ -41,7 +45,9 @@ class NetSize:
 
 SIZES: Final = {
     # a few seconds an epoch on one core
-    "tiny": NetSize(image_px=32, channels=(16, 24, 32, 48), pooled=(1, 2, 3), n_timesteps=3),
+    "tiny": NetSize(
+        image_px=32, channels=(16, 32, 48, 64), pooled=(1, 2, 3), n_timesteps=2, stem_stride=2, readout_grid=2
+    ),
     # the published network with half of its channels: 128 px, 10 layers, 6 timesteps. For a GPU.
     "protocol": NetSize(
         image_px=128,
@@ -65,6 +71,9 @@ class RecurrentNet(nn.Module):
             self.bottom_up = nn.ModuleList(
                 nn.Conv2d(b, c, size.kernel, padding=pad) for b, c in zip(below, size.channels, strict=True)
             )
+            if size.stem_stride > 1:
+                stem = 2 * size.stem_stride + 1
+                self.bottom_up[0] = nn.Conv2d(3, size.channels[0], stem, stride=size.stem_stride, padding=stem // 2)
             self.lateral = nn.ModuleList(nn.Conv2d(c, c, size.kernel, padding=pad, bias=False) for c in size.channels)
             self.top_down = nn.ModuleList(
                 nn.Conv2d(above, c, size.kernel, padding=pad, bias=False)
@@ -74,11 +83,17 @@ class RecurrentNet(nn.Module):
             self.norms = nn.ModuleList(
                 nn.ModuleList(nn.GroupNorm(1, c) for _ in range(size.n_timesteps)) for c in size.channels
             )
-            self.readout = nn.Linear(size.channels[-1], n_outputs)
+            self.readout = nn.Linear(size.channels[-1] * size.readout_grid**2, n_outputs)
 
     def forward(self, images: Tensor) -> Tensor:
         """(n_timesteps, n_images, n_outputs)."""
-        return torch.stack([self.readout(step[-1].mean((2, 3))) for step in self.unroll(images)])
+        return torch.stack([self.read(step[-1]) for step in self.unroll(images)])
+
+    def read(self, last: Tensor) -> Tensor:
+        """(n_images, n_outputs) of the last layer (n_images, n_channels, height, width)."""
+        places = functional.adaptive_avg_pool2d(last, self.size.readout_grid)
+        outputs: Tensor = self.readout(places.flatten(1))
+        return outputs
 
     def unroll(self, images: Tensor) -> list[list[Tensor]]:
         """Timestep -> layer -> (n_images, n_channels, height, width)."""
@@ -137,7 +152,7 @@ def net_features(
         steps = net.unroll(as_images(pixels[start : start + batch], net.size.image_px).to(device))
         for time, layers in enumerate(steps):
             means = [layer.mean((2, 3)) for layer in layers]
-            for number, values in enumerate([*means, net.readout(means[-1])]):
+            for number, values in enumerate([*means, net.read(layers[-1])]):
                 found.setdefault((number, time), []).append(values.cpu())
     return {key: torch.cat(parts).numpy() for key, parts in found.items()}
 

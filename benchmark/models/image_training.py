@@ -7,6 +7,7 @@ epoch alone.
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -33,7 +34,8 @@ class TrainingPlan:
     """Everything that determines a run.
 
     objective : what the readout is trained to. warm_up : epochs of a rising learning rate. held_out : share of the training
-    images that are not trained on; their loss is the second curve.
+    images that are not trained on; their loss is the second curve. decay : the rate falls to 0 along half a cosine, so that a
+    run ends where it no longer moves; such a run cannot be made longer afterwards.
     """
 
     objective: Objective
@@ -42,13 +44,30 @@ class TrainingPlan:
     batch: int
     learning_rate: float
     adam_eps: float
-    warm_up: int
+    warm_up: float
     seed: int = 0
     held_out: float = 0.1
+    decay: bool = False
+
+    def rate(self, epoch: int, along: float) -> float:
+        """Learning rate in ``epoch`` (from 0), ``along`` of which (0 to 1) is done."""
+        warm = min(1.0, (epoch + along) / self.warm_up) if self.decay else min(1.0, (epoch + 1) / max(1, self.warm_up))
+        falling = 0.5 * (1 + math.cos(math.pi * (epoch + along) / self.n_epochs)) if self.decay else 1.0
+        return self.learning_rate * warm * falling
 
 
 PRESETS: Final[Mapping[str, TrainingPlan]] = {
-    "tiny": TrainingPlan("caption", "tiny", n_epochs=12, batch=32, learning_rate=3e-3, adam_eps=1e-8, warm_up=1),
+    "tiny": TrainingPlan(
+        "caption",
+        "tiny",
+        n_epochs=6,
+        batch=64,
+        learning_rate=3e-3,
+        adam_eps=1e-8,
+        warm_up=0.5,
+        held_out=0.05,
+        decay=True,
+    ),
     # Doerig et al. 2025: Adam 5e-2 with eps 1e-1, 200 epochs, batch 96, 10 epochs of warm-up
     "protocol": TrainingPlan(
         "caption", "protocol", n_epochs=200, batch=96, learning_rate=5e-2, adam_eps=1e-1, warm_up=10
@@ -106,17 +125,8 @@ def train_net(
     n_held_out = max(1, round(plan.held_out * len(images)))
     held_out, train = order[:n_held_out], order[n_held_out:]
     for epoch in range(len(curves), plan.n_epochs):
-        for group in optimiser.param_groups:
-            group["lr"] = plan.learning_rate * min(1.0, (epoch + 1) / max(1, plan.warm_up))
-        loss = _epoch(
-            net,
-            optimiser,
-            images,
-            wanted,
-            np.random.default_rng([plan.seed, 72, epoch]).permutation(train),
-            plan,
-            device,
-        )
+        shuffled = np.random.default_rng([plan.seed, 72, epoch]).permutation(train)
+        loss = _epoch(net, optimiser, images, wanted, shuffled, epoch, plan, device)
         tested = _loss_of(net, images, wanted, held_out, plan, device)
         if not np.isfinite([loss, tested]).all():
             raise InvalidNumbers(f"the loss of epoch {epoch + 1} is not finite: lower the learning rate")
@@ -151,12 +161,15 @@ def _epoch(
     images: torch.Tensor,
     targets: torch.Tensor,
     order: NDArray[np.integer],
+    epoch: int,
     plan: TrainingPlan,
     device: torch.device | str,
 ) -> float:
     net.train()
     total = 0.0
     for start in range(0, len(order), plan.batch):
+        for group in optimiser.param_groups:
+            group["lr"] = plan.rate(epoch, start / len(order))
         rows = torch.from_numpy(order[start : start + plan.batch])
         loss = net_loss(net(images[rows].to(device)), targets[rows].to(device), plan.objective)
         optimiser.zero_grad(set_to_none=True)
@@ -188,8 +201,8 @@ def _resume(
 ) -> list[tuple[float, float]]:
     """Load what the folder holds; returns the curves so far. A folder of another plan is refused."""
     note, checkpoint = folder / _PLAN, folder / _CHECKPOINT
-    # the number of epochs may grow: a longer run goes on from a shorter one
-    wanted: dict[str, Any] = {**asdict(plan), "n_epochs": None}
+    # without decay the number of epochs may grow: a longer run goes on from a shorter one
+    wanted: dict[str, Any] = {**asdict(plan), "n_epochs": plan.n_epochs if plan.decay else None}
     if fresh or not note.is_file():
         checkpoint.unlink(missing_ok=True)
         text = json.dumps(wanted, sort_keys=True) + "\n"

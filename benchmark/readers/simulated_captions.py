@@ -60,6 +60,8 @@ class CaptionSimulation:
 PRESETS: Mapping[str, CaptionSimulation] = {
     "tiny": CaptionSimulation(n_subjects=2, n_test=60, n_train=120, voxels_per_roi=16, ncsnr=1.2),
     "demo": CaptionSimulation(),
+    # ten thousand pictures to train a network from pictures to captions, three sets of test images
+    "networks": CaptionSimulation(n_test=300, n_train=1250),
     "paper": CaptionSimulation(n_test=515, n_train=2000, voxels_per_roi=256, ncsnr=0.5),
 }
 

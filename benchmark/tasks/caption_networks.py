@@ -3,12 +3,15 @@
 
 Three networks of one architecture and seed see the same training pictures: one is trained to a model's caption embeddings, one
 to the categories that a picture shows, one not at all. Their geometry on held-out test pictures is compared with that of each
-region, beside the embedding itself. The test pictures are those of the task: no network has seen them.
+region, beside the embedding itself, with an interval over images and seeds. The test pictures are those of the task: no network
+has seen them.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Final
 
@@ -20,11 +23,9 @@ from voxelboard.benchmark.atomic import replace_file
 from voxelboard.benchmark.encoding.designs import primal_problem
 from voxelboard.benchmark.encoding.ridge import fit_ridge
 from voxelboard.benchmark.errors import DataError
-from voxelboard.benchmark.models.image_nets import layer_names, net_features
+from voxelboard.benchmark.models.image_nets import Objective, layer_names, net_features
 from voxelboard.benchmark.models.image_training import (
-    PRESETS,
     TrainedNet,
-    TrainingProgress,
     train_net,
     training_plan,
     untrained_net,
@@ -33,7 +34,8 @@ from voxelboard.benchmark.models.vision import VisionModel
 from voxelboard.benchmark.protocol import Protocol
 from voxelboard.benchmark.readers.captions_data import CaptionsData
 from voxelboard.benchmark.similarity.comparisons import PairedComparison, paired_comparisons
-from voxelboard.benchmark.similarity.rdms import draw_image_sets
+from voxelboard.benchmark.similarity.image_bootstrap import bootstrap_correlations, image_counts, seeded_difference
+from voxelboard.benchmark.similarity.rdms import correlation_distances, draw_image_sets
 from voxelboard.benchmark.similarity.rsa import RoiRdms, roi_rdms, set_correlations
 from voxelboard.benchmark.tasks.caption_encoding import standardise
 from voxelboard.benchmark.tasks.caption_geometry import embedding_rdms
@@ -42,13 +44,17 @@ from voxelboard.benchmark.tasks.caption_pictures import learning_curves_svg, pro
 FloatArray = NDArray[np.float64]
 NETWORKS: Final = ("caption-trained", "category-trained", "untrained")
 EMBEDDING: Final = "embedding"
+N_DRAWS: Final = 1000  # of images and seeds
+# Called with (seed, network, epoch, epochs in all, training loss, held-out loss).
+Report = Callable[[int, str, int, int, float, float], None]
+Places = Mapping[tuple[str, str, int], NDArray[np.floating]]
 
 
 @dataclass(frozen=True)
 class Alignment:
     """RSA r of one place of a network with one region, mean over sets and subjects.
 
-    layer : ``layer 0`` .. or ``readout``; timestep from 0; by_subject : in the order of the subjects.
+    layer : ``layer 0`` .. or ``readout``; timestep from 0; by_subject : in the order of the subjects; seed : of the network.
     """
 
     network: str
@@ -57,37 +63,64 @@ class Alignment:
     roi: str
     r: float
     by_subject: tuple[float, ...]
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two readouts at the last timestep apart, in RSA r with one region over all test images, mean over subjects and seeds.
+
+    low, high : 95 % of draws of images and seeds together. by_seed : on the images themselves.
+    """
+
+    first: str
+    second: str
+    roi: str
+    difference: float
+    low: float
+    high: float
+    by_seed: tuple[float, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class NetworkComparison:
     """What :func:`compare_networks` found.
 
-    alignments : every network, layer, timestep and region, and the embedding itself; comparisons : readouts at the last
-    timestep and the embedding, all pairs, paired over subjects with FDR; curves : network -> training and held-out loss.
+    alignments : every network, seed, layer, timestep and region, and the embedding itself; differences : readouts and the
+    embedding, all pairs; comparisons : the same pairs, paired over subjects with FDR; curves : (network, seed) -> losses.
     """
 
     subjects: tuple[str, ...]
     alignments: tuple[Alignment, ...]
+    differences: tuple[Difference, ...]
     comparisons: tuple[PairedComparison, ...]
-    curves: Mapping[str, TrainedNet]
+    curves: Mapping[tuple[str, int], TrainedNet]
 
     def r(self, network: str, roi: str, layer: str = "readout", timestep: int = -1) -> float:
-        """One number of the table; ``timestep`` -1 is the last."""
+        """One number of the table, mean over seeds; ``timestep`` -1 is the last."""
         found = [a for a in self.alignments if (a.network, a.roi, a.layer) == (network, roi, layer)]
-        return sorted(found, key=lambda a: a.timestep)[timestep].r
+        time = sorted({a.timestep for a in found})[timestep]
+        return float(np.mean([a.r for a in found if a.timestep == time]))
+
+    def difference(self, first: str, second: str, roi: str) -> Difference:
+        """One paired difference with its interval."""
+        return next(d for d in self.differences if (d.first, d.second, d.roi) == (first, second, roi))
 
     def save(self, folder: Path) -> None:
         """``networks.json`` with all numbers, ``learning_curves.svg`` and ``profiles.svg``."""
+        curves = {
+            f"{name}, seed {seed}": (net.train_loss, net.held_out_loss) for (name, seed), net in self.curves.items()
+        }
         content = {
             "subjects": list(self.subjects),
             "alignments": [asdict(a) for a in self.alignments],
+            "differences": [asdict(d) for d in self.differences],
             "comparisons": [asdict(c) for c in self.comparisons],
+            "losses": {name: {"train": train, "held_out": held_out} for name, (train, held_out) in curves.items()},
         }
         text = json.dumps(content, indent=1) + "\n"
         replace_file(folder / "networks.json", lambda file: file.write(text.encode()))
-        losses = {name: (net.train_loss, net.held_out_loss) for name, net in self.curves.items()}
-        pictures = {"learning_curves.svg": learning_curves_svg(losses), "profiles.svg": profiles_svg(self.alignments)}
+        pictures = {"learning_curves.svg": learning_curves_svg(curves), "profiles.svg": profiles_svg(self.alignments)}
         for name, picture in pictures.items():
             replace_file(folder / name, lambda file, picture=picture: file.write(picture.encode()))  # type: ignore[misc]
 
@@ -99,66 +132,105 @@ def compare_networks(
     folder: Path,
     *,
     preset: str = "tiny",
-    seed: int = 0,
+    seeds: Sequence[int] = (0,),
     n_epochs: int | None = None,
+    n_draws: int = N_DRAWS,
     device: torch.device | str = "cpu",
-    progress: TrainingProgress = lambda epoch, total, train, held_out: None,
+    progress: Report = lambda seed, network, epoch, total, train, held_out: None,
 ) -> NetworkComparison:
-    """Train the two networks (or go on with those in ``folder``) and compare them with every subject.
+    """Train two networks a seed (or go on with those in ``folder``) and compare them with every subject.
 
     Parameters
     ----------
     embedding : (n_images, n_features) of ``data.images``: a model's caption embeddings, one layer.
     preset : ``tiny`` for a CPU, ``protocol`` for a GPU.
-    seed : of weights and order; the published study trains ten.
+    seeds : of weights and order; the published study trains ten.
     """
-    train_rows = np.flatnonzero(~np.isin(data.images.ids, data.test_ids))
-    test_rows = data.images.rows(data.test_ids)
+    train_rows, test_rows = _split(data)
     pixels, tested = (data.pixels(data.images.ids[rows]) for rows in (train_rows, test_rows))
     scaled, embedding_test = standardise(embedding[train_rows], embedding[test_rows])
     shown = data.images.categories[:, data.images.categories[train_rows].any(axis=0)]
     if not shown.shape[1]:
         raise DataError(f"{data.name} has no categories: there is nothing to train the control to")
-    caption_plan = training_plan(preset, "caption", seed, n_epochs)
-    category_plan = training_plan(preset, "category", seed, n_epochs)
-    nets = {
-        "caption-trained": train_net(
-            pixels, scaled, caption_plan, folder / "caption", device=device, progress=progress
-        ),
-        "category-trained": train_net(
-            pixels,
-            shown[train_rows].astype(np.float32),
-            category_plan,
-            folder / "category",
-            device=device,
-            progress=progress,
-        ),
+    targets: dict[Objective, NDArray[np.floating]] = {
+        "caption": scaled,
+        "category": shown[train_rows].astype(np.float32),
     }
-    features = {name: net_features(net.net, tested, device) for name, net in nets.items()}
-    features["untrained"] = net_features(untrained_net(caption_plan, scaled.shape[1]), tested, device)
-    names = layer_names(nets["caption-trained"].net.size)
-    places = {
-        (network, names[layer], time): table
-        for network, found in features.items()
-        for (layer, time), table in found.items()
-    }
-    places[EMBEDDING, "readout", 0] = embedding_test.astype(np.float32)
-    alignments = align(places, data, protocol)
-    last = max(a.timestep for a in alignments)
+    curves: dict[tuple[str, int], TrainedNet] = {}
+    by_seed: dict[int, dict[tuple[str, str, int], NDArray[np.floating]]] = {}
+    for seed in seeds:
+        plans = {objective: training_plan(preset, objective, seed, n_epochs) for objective in targets}
+        nets = {"untrained": untrained_net(plans["caption"], scaled.shape[1])}
+        for objective, wanted in targets.items():
+            name = f"{objective}-trained"
+            where = folder / f"seed{seed}" / objective
+            report = partial(progress, seed, name)
+            trained = train_net(pixels, wanted, plans[objective], where, device=device, progress=report)
+            curves[name, seed], nets[name] = trained, trained.net
+        by_seed[seed] = {
+            (name, layer_names(nets[name].size)[layer], time): table
+            for name in NETWORKS
+            for (layer, time), table in net_features(nets[name], tested, device).items()
+        }
+    last = max(time for places in by_seed.values() for _, _, time in places)
+    embedded = {(EMBEDDING, "readout", 0): embedding_test.astype(np.float32)}
+    alignments = [a for seed, places in by_seed.items() for a in align(places, data, protocol, seed)]
+    alignments += align(embedded, data, protocol, seeds[0])
+    readouts = {name: [by_seed[seed][name, "readout", last] for seed in seeds] for name in NETWORKS}
+    readouts[EMBEDDING] = [embedding_test] * len(seeds)
+    differences = _differences(readouts, data, protocol.seed, n_draws)
+    return NetworkComparison(
+        data.subjects, tuple(alignments), differences, _over_subjects(alignments, data, last), curves
+    )
+
+
+def _split(data: CaptionsData) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows of the training and of the test images."""
+    return np.flatnonzero(~np.isin(data.images.ids, data.test_ids)), np.asarray(data.images.rows(data.test_ids))
+
+
+def _over_subjects(alignments: Sequence[Alignment], data: CaptionsData, last: int) -> tuple[PairedComparison, ...]:
+    """Readouts at the last timestep, mean over seeds, paired over subjects."""
+    if len(data.subjects) < 2:
+        return ()
     finals = [a for a in alignments if a.layer == "readout" and (a.timestep == last or a.network == EMBEDDING)]
     scores = {
-        name: np.array(
-            [a.by_subject for roi in data.scored_rois for a in finals if (a.network, a.roi) == (name, roi)]
-        ).T
+        name: np.stack(
+            [
+                np.mean([a.by_subject for a in finals if (a.network, a.roi) == (name, roi)], axis=0)
+                for roi in data.scored_rois
+            ],
+            axis=1,
+        )
         for name in (*NETWORKS, EMBEDDING)
     }
-    comparisons = paired_comparisons(scores, data.scored_rois) if len(data.subjects) > 1 else ()
-    return NetworkComparison(data.subjects, alignments, comparisons, nets)
+    return paired_comparisons(scores, data.scored_rois)
 
 
-def align(
-    places: Mapping[tuple[str, str, int], NDArray[np.floating]], data: CaptionsData, protocol: Protocol
-) -> tuple[Alignment, ...]:
+def _differences(
+    readouts: Mapping[str, Sequence[NDArray[np.floating]]], data: CaptionsData, seed: int, n_draws: int
+) -> tuple[Difference, ...]:
+    """All pairs in all regions, on the RDM of all test images."""
+    rows = [correlation_distances(table) for tables in readouts.values() for table in tables]
+    counts = image_counts(len(data.test_ids), n_draws, seed)
+    brains = []
+    for subject in data.subjects:
+        responses = data.responses(subject)
+        brains += [correlation_distances(responses.test_mean[:, responses.rois == roi]) for roi in data.scored_rois]
+    r = bootstrap_correlations(np.stack(rows), np.stack(brains), counts)
+    n_seeds = len(next(iter(readouts.values())))
+    # (n_draws, n_networks, n_seeds, n_rois): mean over subjects
+    table = r.reshape(n_draws, len(readouts), n_seeds, len(data.subjects), len(data.scored_rois)).mean(axis=3)
+    found = []
+    for (i, first), (j, second) in combinations(enumerate(readouts), 2):
+        for k, roi in enumerate(data.scored_rois):
+            interval = seeded_difference(table[:, i, :, k], table[:, j, :, k], seed=seed)
+            apart = tuple((table[0, i, :, k] - table[0, j, :, k]).tolist())
+            found.append(Difference(first, second, roi, interval.estimate, interval.low, interval.high, apart))
+    return tuple(found)
+
+
+def align(places: Places, data: CaptionsData, protocol: Protocol, seed: int = 0) -> tuple[Alignment, ...]:
     """RSA of tables of features with every region of every subject, on disjoint sets of the test images.
 
     Parameters
@@ -176,7 +248,7 @@ def align(
         rdms = embedding_rdms(table, sets)
         r = np.stack([set_correlations(rdms, brain).mean(axis=1) for brain in brains])  # (n_subjects, n_rois)
         found += [
-            Alignment(network, layer, time, roi, float(r[:, i].mean()), tuple(r[:, i].tolist()))
+            Alignment(network, layer, time, roi, float(r[:, i].mean()), tuple(r[:, i].tolist()), seed)
             for i, roi in enumerate(data.scored_rois)
         ]
     return tuple(found)
@@ -208,7 +280,7 @@ def vision_places(
     layers: Sequence[str] | None = None,
 ) -> dict[tuple[str, str, int], NDArray[np.floating]]:
     """A vision model for :func:`align`: each layer as it is, and read out linearly into caption space."""
-    train_rows = np.flatnonzero(~np.isin(data.images.ids, data.test_ids))
+    train_rows, _ = _split(data)
     train, test = (model(data.pixels(ids)) for ids in (data.images.ids[train_rows], data.test_ids))
     places: dict[tuple[str, str, int], NDArray[np.floating]] = {}
     for layer in layers or list(train):
@@ -216,60 +288,3 @@ def vision_places(
         read = caption_space_readout(train[layer], embedding[train_rows], test[layer], protocol)
         places[f"{name}, read out", layer, 0] = read
     return places
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """``python -m voxelboard.benchmark.tasks.caption_networks``: train, compare, write numbers and pictures."""
-    import argparse
-    import sys
-
-    from voxelboard.benchmark.environment import Stopwatch
-    from voxelboard.benchmark.features.store import FeatureStore, default_store_folder
-    from voxelboard.benchmark.protocol import load_protocol
-    from voxelboard.benchmark.readers.registry import open_dataset
-    from voxelboard.benchmark.settings import Settings
-    from voxelboard.benchmark.submission import load_submission
-    from voxelboard.benchmark.tasks.base import RunContext
-    from voxelboard.benchmark.tasks.caption_sources import open_caption_sources
-
-    parser = argparse.ArgumentParser(description="Train networks from pictures into caption space and compare them.")
-    parser.add_argument(
-        "-m", "--model", default="planted-q0.9", help="submission whose caption embeddings are the target"
-    )
-    parser.add_argument("--layer", type=int, default=-1, help="layer of the embeddings")
-    parser.add_argument("--data", default="simulated-captions")
-    parser.add_argument("--preset", choices=sorted(PRESETS), default="tiny")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=None)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the run; it resumes there")
-    asked = parser.parse_args(arguments)
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if asked.device == "auto" else asked.device
-    settings = Settings(load_protocol("v1"))
-    context = RunContext(settings, FeatureStore(default_store_folder()), torch.device(device), Stopwatch())
-    data = open_dataset(asked.data, "captions")
-    embeddings = open_caption_sources(load_submission(asked.model), data, context).embeddings
-    embedding = embeddings.layer(range(embeddings.n_layers)[asked.layer])
-
-    def report(epoch: int, total: int, train: float, held_out: float) -> None:
-        sys.stderr.write(f"epoch {epoch}/{total}: loss {train:.4f}, held out {held_out:.4f}\n")
-
-    found = compare_networks(
-        data,
-        embedding,
-        settings.protocol,
-        asked.output,
-        preset=asked.preset,
-        seed=asked.seed,
-        n_epochs=asked.epochs,
-        device=context.device,
-        progress=report,
-    )
-    found.save(asked.output)
-    for roi in data.scored_rois:
-        line = "  ".join(f"{name} {found.r(name, roi):.3f}" for name in (*NETWORKS, EMBEDDING))
-        sys.stdout.write(f"{roi}: {line}\n")
-
-
-if __name__ == "__main__":
-    main()

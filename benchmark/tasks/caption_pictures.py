@@ -64,18 +64,20 @@ def learning_curves_svg(losses: Mapping[str, tuple[Sequence[float], Sequence[flo
 
 
 def profiles_svg(alignments: Sequence["Alignment"]) -> str:
-    """RSA of the readout over timesteps, one panel a region, one line a network."""
+    """RSA of the readout over timesteps, mean over seeds: one panel a region, one line a network."""
     panels = []
     rois = list(dict.fromkeys(a.roi for a in alignments))
     networks = list(dict.fromkeys(a.network for a in alignments))
     for number, roi in enumerate(rois):
         lines = {
-            name: [
-                a.r
-                for a in sorted(alignments, key=lambda a: a.timestep)
-                if (a.network, a.roi, a.layer) == (name, roi, "readout")
-            ]
+            name: _over_time([a for a in alignments if (a.network, a.roi, a.layer) == (name, roi, "readout")])
             for name in networks
         }
         panels.append(line_panel(roi, {k: v for k, v in lines.items() if v}, "timestep", "RSA r", x=_WIDTH * number))
     return _page(panels, (len(networks) - 1) // 2, "Alignment over timesteps")
+
+
+def _over_time(alignments: Sequence["Alignment"]) -> list[float]:
+    times = sorted({a.timestep for a in alignments})
+    at = [[a.r for a in alignments if a.timestep == time] for time in times]
+    return [sum(values) / len(values) for values in at]

@@ -337,3 +337,32 @@ def test_a_row_carries_the_revision_that_a_plan_expects(row, data):
     rows = {r.label: r for r in load_task("captions").mandatory_rows(facts_of(data))}
     record = evaluate(rows[f"voxelboard/{row}"], "captions", DATA, ["sim02"])[0]
     assert record.model.revision == resolved_revision(rows[f"voxelboard/{row}"])
+
+
+def test_scrambling_is_told_as_the_correlation_of_rdms(store):
+    """``rdm_r`` against scipy, set by set; a rescaled copy of the captions has 1."""
+    from scipy.spatial.distance import pdist
+
+    from voxelboard.benchmark.environment import Stopwatch
+    from voxelboard.benchmark.settings import Settings
+    from voxelboard.benchmark.tasks.base import RunContext
+    from voxelboard.benchmark.tasks.caption_controls import Controls, control_facets
+
+    world = SimulatedCaptions(CaptionSimulation(n_subjects=1, n_test=60, n_train=200, voxels_per_roi=16))
+    ready = prepare_subject(world.responses("sim01"), world.images, PROTOCOL, "cpu", None)
+    geometry = subject_geometry(ready.responses, world.images, ROIS, PROTOCOL)
+    captions = np.column_stack([world.latents["word"], world.latents["caption"]])
+    scrambled = captions + np.random.default_rng(0).standard_normal(captions.shape)
+    tables = {"rescaled": 3 * captions, "scrambled": scrambled}
+    context = RunContext(Settings(PROTOCOL), store, "cpu", Stopwatch())
+    found = control_facets(Controls({}, tables), captions, 0, ready, held_out(ready, ROIS), geometry, context)
+    expected = [
+        np.corrcoef(pdist(captions[rows], "correlation"), pdist(scrambled[rows], "correlation"))[0, 1]
+        for rows in geometry.set_rows
+    ]
+    assert len(expected) == 2
+    by_value = {(f.value, f.roi): f.scores for f in found}
+    for roi in (None, *ROIS):
+        assert by_value["rescaled", roi]["rdm_r"].estimate == pytest.approx(1.0, abs=1e-9)
+        assert by_value["scrambled", roi]["rdm_r"].estimate == pytest.approx(np.mean(expected), abs=1e-9)
+    assert 0.2 < np.mean(expected) < 0.9
