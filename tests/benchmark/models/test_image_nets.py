@@ -2,6 +2,7 @@
 """The recurrent network: its connections, its training, its resumption, and vision models as they come from disk."""
 
 import json
+from dataclasses import replace
 import sys
 
 import numpy as np
@@ -108,9 +109,13 @@ def blobs(n=160, seed=0):
     ).astype(np.uint8)
 
 
+def small_plan(seed, n_epochs):
+    return replace(training_plan("tiny", "caption", seed, n_epochs), batch=16, held_out=0.1)
+
+
 def test_the_cosine_distance_falls_on_pictures_that_were_not_trained_on(tmp_path):
     pixels = blobs()
-    found = train_net(pixels, embedding(pixels), training_plan("tiny", "caption", 0, 12), tmp_path)
+    found = train_net(pixels, embedding(pixels), small_plan(0, 12), tmp_path)
     assert found.held_out_loss[-1] < 0.6 * found.held_out_loss[0]
     assert found.train_loss[-1] < found.train_loss[0] < 1.1
     lines = (tmp_path / "log.jsonl").read_text().splitlines()
@@ -119,7 +124,7 @@ def test_the_cosine_distance_falls_on_pictures_that_were_not_trained_on(tmp_path
 
 def test_a_run_that_stopped_goes_on_and_ends_as_one_that_did_not(tmp_path):
     pixels = blobs(80)
-    plan = training_plan("tiny", "caption", 3, 4)
+    plan = small_plan(3, 4)
     whole = train_net(pixels, embedding(pixels), plan, tmp_path / "whole")
 
     class Stop(Exception):
@@ -144,15 +149,15 @@ def test_a_run_that_stopped_goes_on_and_ends_as_one_that_did_not(tmp_path):
 
 def test_a_folder_of_another_plan_is_refused_and_fresh_starts_again(tmp_path):
     pixels = blobs(80)
-    train_net(pixels, embedding(pixels), training_plan("tiny", "caption", 0, 1), tmp_path)
+    train_net(pixels, embedding(pixels), small_plan(0, 1), tmp_path)
     with pytest.raises(UserError, match="another plan"):
-        train_net(pixels, embedding(pixels), training_plan("tiny", "caption", 1, 1), tmp_path)
-    again = train_net(pixels, embedding(pixels), training_plan("tiny", "caption", 1, 1), tmp_path, fresh=True)
+        train_net(pixels, embedding(pixels), small_plan(1, 1), tmp_path)
+    again = train_net(pixels, embedding(pixels), small_plan(1, 1), tmp_path, fresh=True)
     assert len(again.train_loss) == 1
 
 
 def test_what_cannot_be_trained_on_is_refused(tmp_path):
-    plan = training_plan("tiny", "caption", 0, 1)
+    plan = small_plan(0, 1)
     with pytest.raises(DataError, match="fewer than two batches"):
         train_net(blobs(20), embedding(blobs(20)), plan, tmp_path)
     with pytest.raises(DataError, match="expected"):
