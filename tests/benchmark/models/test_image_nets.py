@@ -2,8 +2,8 @@
 """The recurrent network: its connections, its training, its resumption, and vision models as they come from disk."""
 
 import json
-from dataclasses import replace
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
