@@ -352,7 +352,7 @@ def test_scrambling_is_told_as_the_correlation_of_rdms(store):
     ready = prepare_subject(world.responses("sim01"), world.images, PROTOCOL, "cpu", None)
     geometry = subject_geometry(ready.responses, world.images, ROIS, PROTOCOL)
     captions = np.column_stack([world.latents["word"], world.latents["caption"]])
-    scrambled = captions + np.random.default_rng(0).standard_normal(captions.shape)
+    scrambled = captions + 0.3 * np.random.default_rng(0).standard_normal(captions.shape)
     tables = {"rescaled": 3 * captions, "scrambled": scrambled}
     context = RunContext(Settings(PROTOCOL), store, "cpu", Stopwatch())
     found = control_facets(Controls({}, tables), captions, 0, ready, held_out(ready, ROIS), geometry, context)
