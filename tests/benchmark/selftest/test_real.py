@@ -51,3 +51,15 @@ def test_shuffled_trs_leak_on_lebel(shared_data: Path) -> None:
     first, left_out = found.figures[0].value, found.figures[-1].value
     assert first == pytest.approx(0.64, abs=0.03)  # the figure that the data set's description states
     assert np.isclose(left_out, 0.0, atol=1e-9)
+
+
+def test_null_pairs_are_held_against_other_stories_where_there_are_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four training stories of ten leave two test sets of three: each fit is looked at twice, and at itself elsewhere."""
+    monkeypatch.setattr(real, "N_TRAIN", 4)
+    monkeypatch.setattr(Workbench, "pick", lambda self, quick, full: (2, 2))
+    data = SimulatedNarrative(replace(PRESETS["tiny"], n_train=9, n_subjects=1))
+    found = real.null_pairs(RealBench(data, Workbench()))
+    names = [figure.name for figure in found.figures]
+    assert names[-1] == "intervals without the difference on other stories, two noisy copies"
+    assert found.n.startswith("2 splits, 4 intervals")
+    assert all(figure.value in (0.0, 0.25, 0.5, 0.75, 1.0) for figure in found.figures)
