@@ -65,7 +65,7 @@ def needs_of(work: Work, size: ModelSize, n_cells: int, threads: int, *, gpu: bo
         seconds=_START_SECONDS + fitting + (0.0 if stored else _reading_seconds(work, size, rate)),
         host_bytes=_PROCESS_BYTES + work.host_bytes + (0 if gpu else weights),
         device_bytes=max(work.device_bytes, weights) if gpu else 0,
-        disk_bytes=(0 if stored else work.feature_bytes) + n_cells * _RECORD_BYTES,
+        disk_bytes=(0 if stored else work.feature_bytes) + n_cells * _RECORD_BYTES + work.voxel_bytes,
     )
 
 

@@ -17,6 +17,7 @@ from voxelboard.benchmark.tasks.work import (
     Work,
     kept_bytes,
     memory_of,
+    voxel_bytes,
 )
 
 _ONE_TABLE = ("confounds", "oracle")  # rows that read nothing
@@ -57,4 +58,5 @@ def caption_work(
         + FLOAT64 * n_sets * policy.set_size**2 // 2 * (len(data.scored_rois) + size.n_layers),
         device_bytes=memory.device,
         feature_bytes=size.n_layers * images * (size.n_models + text_controls) if is_read else 0,
+        voxel_bytes=voxel_bytes(n_test, sum(data.n_voxels(subject) for subject in subjects), protocol),
     )

@@ -18,6 +18,7 @@ from voxelboard.benchmark.tasks.work import (
     kept_bytes,
     permutation_flops,
     targets_of,
+    voxel_bytes,
     voxel_counts,
 )
 
@@ -71,6 +72,7 @@ def drama_work(data: DramaData, subjects: Sequence[str], size: ModelSize, protoc
         + (0 if on_gpu else _fit_bytes(one_level, n_levels, n_folds, size)),
         device_bytes=_fit_bytes(one_level, n_levels, n_folds, size) if on_gpu else 0,
         feature_bytes=size.n_models * FLOAT32 * n_levels * size.n_layers * n_rows * size.n_features,
+        voxel_bytes=voxel_bytes(n_test, n_voxels, protocol),
     )
 
 

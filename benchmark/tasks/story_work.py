@@ -18,6 +18,7 @@ from voxelboard.benchmark.tasks.work import (
     memory_of,
     permutation_flops,
     targets_of,
+    voxel_bytes,
     voxel_counts,
 )
 
@@ -98,6 +99,7 @@ def _work(
         host_bytes=memory.host + kept_bytes(n_test, n_targets, 4 + 2 * size.n_twins + 3 * n_times_tested),
         device_bytes=memory.device,
         feature_bytes=size.n_models * FLOAT32 * size.n_layers * n_rows * size.n_features,
+        voxel_bytes=voxel_bytes(n_test, n_voxels, protocol),
     )
 
 

@@ -64,6 +64,7 @@ class Work:
     response_bytes : float32 responses that are read and prepared.
     host_bytes, device_bytes : peak memory of the fits, the model's weights not among them; 0 on the device without a GPU.
     feature_bytes : float32 features that the store keeps, all layers of the model and its twins.
+    voxel_bytes : of the records' arrays by voxel, all subjects together.
     """
 
     tokens: float
@@ -73,6 +74,7 @@ class Work:
     host_bytes: int
     device_bytes: int
     feature_bytes: int
+    voxel_bytes: int = 0
 
 
 class Fit(NamedTuple):
@@ -89,6 +91,11 @@ class Fit(NamedTuple):
         width = min(self.n_train, self.n_columns)
         factors = 2.0 * self.n_train * width * self.n_columns + _EIGEN * (policy.n_inner_folds + 1) * width**3
         return factors + 2.0 * len(policy.relative_alphas) * self.n_train * width * self.n_targets
+
+
+def voxel_bytes(n_test: int, n_voxels: int, protocol: Protocol) -> int:
+    """What records keep of each voxel in float16: influence of every block, and some thirty values."""
+    return n_voxels * 2 * (n_test // protocol.score.inference_block_trs + 30)
 
 
 def memory_of(fit: Fit, size: ModelSize, protocol: Protocol, n_delays: int, *, on_gpu: bool) -> MemoryEstimate:
