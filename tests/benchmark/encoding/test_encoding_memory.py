@@ -7,6 +7,7 @@ import pytest
 
 from voxelboard.benchmark.encoding.memory import (
     BASE_BYTES,
+    HIMALAYA_BYTES,
     MemoryEstimate,
     estimate_banded_memory,
     estimate_memory,
@@ -73,17 +74,17 @@ print(form, base, peak())
 reads_peaks = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak from /proc")
 
 
-def check(estimate: MemoryEstimate, program: str, form: str, *arguments: object) -> None:
+def check(estimate: MemoryEstimate, program: str, form: str, *arguments: object, base_bytes: int = BASE_BYTES) -> None:
     """The estimate is above the measured growth and below 1.8 times of it."""
     command = [sys.executable, "-c", PEAK + program, *map(str, arguments), form]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     got_form, base, peak = done.stdout.split()
     assert got_form == form
     assert estimate.device == 0
-    assert int(base) < BASE_BYTES
+    assert int(base) < base_bytes
     assert int(peak) < estimate.host
     grown = int(peak) - int(base)
-    assert 0.95 * grown <= estimate.host - BASE_BYTES <= 1.8 * grown, (grown / 2**20, estimate.host / 2**20)
+    assert 0.95 * grown <= estimate.host - base_bytes <= 1.8 * grown, (grown / 2**20, estimate.host / 2**20)
 
 
 @reads_peaks
@@ -111,7 +112,7 @@ def test_estimate_of_bands(form: str, n_columns: int, n_targets: int) -> None:
         n_train=1500, n_test=300, band_columns=[n_columns] * 3, n_targets=n_targets, n_draws=2, n_alphas=3, n_folds=4,
         columns_form=form == "columns",
     )  # fmt: skip
-    check(estimate, BANDED, form, n_columns, n_targets)
+    check(estimate, BANDED, form, n_columns, n_targets, base_bytes=BASE_BYTES + HIMALAYA_BYTES)
 
 
 def test_a_whole_cortex_and_33_layers_fit_the_machines_of_the_goal() -> None:
