@@ -25,6 +25,7 @@ def context_of(folder: Path) -> RunContext:
     return RunContext(Settings(V1, device="cpu"), FeatureStore(folder), torch.device("cpu"), Stopwatch())
 
 
+@pytest.mark.timeout(400)  # three tasks measured for real, a minute each on a busy machine
 @pytest.mark.parametrize("task", ["captions", "drama", "ablation"])
 def test_what_was_prepared_is_all_that_a_cell_reads(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     submission, data, asked = load_submission("planted-q0.9"), open_dataset(f"simulated-{task}:tiny"), load_task(task)
