@@ -8,6 +8,7 @@ from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TypeVar
 
+from voxelboard.benchmark.caption_tables import AnalysisTables
 from voxelboard.benchmark.records import Record, revision_folder, slug
 from voxelboard.benchmark.study_tables import StudyTables
 from voxelboard.leaderboard.board import Board, Entry, Row, Table
@@ -15,6 +16,7 @@ from voxelboard.leaderboard.board_schema import board_schema
 from voxelboard.leaderboard.export import board_csv, board_json, board_parquet
 from voxelboard.leaderboard.feed import atom_feed, entry_badge, sitemap
 from voxelboard.leaderboard.overall import Overview, overviews
+from voxelboard.leaderboard.pages.captions import analyses_of_board, captions_context
 from voxelboard.leaderboard.pages.compare import compare_context
 from voxelboard.leaderboard.pages.facts import display_name
 from voxelboard.leaderboard.pages.index import index_context, table_script
@@ -79,13 +81,18 @@ class BoardSite:
         """What studies lie beside the records of the real board."""
         return find_studies(self.source) if self.board.kind == "real" else ()
 
+    @cached_property
+    def analyses(self) -> tuple[AnalysisTables, ...]:
+        """What analyses of the task captions lie beside the records, of the board's kind of data."""
+        return analyses_of_board(self.source, self.board)
+
     def write(self, queue: QueueSnapshot | None, releases: Sequence[Release], releases_at: str) -> None:
         """Write everything; ``releases_at`` leads from the board to the folder of releases."""
         self._surface()
         # not in a forked process: Arrow has threads of its own
         self.writer.binary("data/board.parquet", board_parquet(self.board))
         listed = list(rows_by_entry(self.board).items())
-        _ = self.pages, self.tables, self.studies  # known before processes are forked
+        _ = self.pages, self.tables, self.studies, self.analyses  # known before processes are forked
         jobs: list[Callable[[], None]] = [
             lambda: self._data(releases),
             self._overview,
@@ -120,6 +127,8 @@ class BoardSite:
         }
         if self.studies:
             contexts["studies"] = studies_context(self.studies)
+        if self.analyses:
+            contexts["captions"] = captions_context(self.analyses)
         for name, values in contexts.items():
             self.writer.page(f"{name}.html", f"{name}.html.j2", page_class="page", **values)
 
@@ -143,7 +152,8 @@ class BoardSite:
                 name = f"data/overview-{index}.js"
                 self.writer.data(name, name, script_json(overview_data(overview, self.pages)))
         context = index_context(self.board, self.overviews, self.pages, self.tables)
-        self.writer.page("index.html", "index.html.j2", **context, has_studies=bool(self.studies))
+        beside = {"has_studies": bool(self.studies), "has_captions": bool(self.analyses)}
+        self.writer.page("index.html", "index.html.j2", **context, **beside)
 
     def _table(self, table: Table) -> None:
         name = self.tables[id(table)]

@@ -144,8 +144,12 @@ def fit_fractional(
     The other parameters and errors are those of :func:`fit_ridge`. One decomposition per fold and one of all rows.
     """
     shares = np.asarray(fractions, dtype=np.float64)
-    if shares.ndim != 1 or len(shares) == 0 or not ((shares > 0) & (shares <= 1)).all():
-        raise UserError(f"fractions {list(fractions)}; expected numbers above 0, up to 1")
+    outside = ~((shares > 0) & (shares <= 1))
+    if shares.ndim != 1 or len(shares) == 0 or outside.any():
+        raise UserError(
+            f"fractions {shares.tolist()}" + (f", of them {shares[outside].tolist()} outside" if outside.any() else ""),
+            "give one or more numbers above 0, up to 1: no ridge has longer weights than least squares (a published grid ends at 1.05)",
+        )
     check_arguments(problem, responses, folds, [1.0], None, scope)
     where = problem.train.device if device is None else torch.device(device)
     problem = problem.to(where)

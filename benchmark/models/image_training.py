@@ -6,6 +6,7 @@ added to its log, so a run that stops goes on where it was and ends with the sam
 epoch alone.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -112,7 +113,7 @@ def train_net(
     Raises
     ------
     UserError
-        when ``folder`` holds a run of another plan.
+        when ``folder`` holds a run of another plan, or of other pictures or targets.
     InvalidNumbers
         when the loss is not finite.
     """
@@ -120,7 +121,7 @@ def train_net(
     images, wanted = _check(pixels, targets, plan, size)
     net = RecurrentNet(size, wanted.shape[1], plan.seed).to(device)
     optimiser = torch.optim.Adam(net.parameters(), lr=plan.learning_rate, eps=plan.adam_eps)
-    curves = _resume(net, optimiser, plan, folder, fresh)
+    curves = _resume(net, optimiser, plan, _digest(images, wanted), folder, fresh)
     order = np.random.default_rng([plan.seed, 71]).permutation(len(images))
     n_held_out = max(1, round(plan.held_out * len(images)))
     held_out, train = order[:n_held_out], order[n_held_out:]
@@ -197,19 +198,26 @@ def _loss_of(
 
 
 def _resume(
-    net: RecurrentNet, optimiser: torch.optim.Adam, plan: TrainingPlan, folder: Path, fresh: bool
+    net: RecurrentNet, optimiser: torch.optim.Adam, plan: TrainingPlan, data_sha256: str, folder: Path, fresh: bool
 ) -> list[tuple[float, float]]:
-    """Load what the folder holds; returns the curves so far. A folder of another plan is refused."""
+    """Load what the folder holds; returns the curves so far. A folder of another plan or of other data is refused."""
     note, checkpoint = folder / _PLAN, folder / _CHECKPOINT
     # without decay the number of epochs may grow: a longer run goes on from a shorter one
-    wanted: dict[str, Any] = {**asdict(plan), "n_epochs": plan.n_epochs if plan.decay else None}
+    wanted: dict[str, Any] = {
+        **asdict(plan),
+        "n_epochs": plan.n_epochs if plan.decay else None,
+        "data_sha256": data_sha256,
+    }
     if fresh or not note.is_file():
         checkpoint.unlink(missing_ok=True)
         text = json.dumps(wanted, sort_keys=True) + "\n"
         replace_file(note, lambda file: file.write(text.encode()))
         return []
     if json.loads(note.read_text(encoding="utf-8")) != wanted:
-        raise UserError(f"{folder} holds a run of another plan", "choose another folder, or start again with fresh")
+        raise UserError(
+            f"{folder} holds a run of another plan, or of other pictures or embeddings",
+            "remove the folder, or choose another one",
+        )
     if not checkpoint.is_file():
         return []
     stored = load_tensors(checkpoint.read_bytes())
@@ -223,6 +231,15 @@ def _resume(
         if not optimiser.state[parameter]:
             del optimiser.state[parameter]
     return [(float(a), float(b)) for a, b in stored["curves"].tolist()]
+
+
+def _digest(images: torch.Tensor, targets: torch.Tensor) -> str:
+    """SHA-256 of what is trained on: embeddings of another model or layer are another run."""
+    digest = hashlib.sha256()
+    for table in (images, targets):
+        digest.update(repr(tuple(table.shape)).encode())
+        digest.update(table.contiguous().numpy())
+    return digest.hexdigest()
 
 
 def _store(net: RecurrentNet, optimiser: torch.optim.Adam, curves: Sequence[tuple[float, float]], folder: Path) -> None:

@@ -31,6 +31,8 @@ class ImageResponses:
     test : (n_repeats, n_test, n_voxels) each presentation by itself.
     rois : (n_voxels,) label of each voxel.
     positions : (n_voxels, 3) place in the volume ``grid_shape``, or None on a surface.
+    vertices : (n_voxels,) int32 place on fsaverage5, -1 for none, or None where responses lie on no shared surface. For maps
+        only: it is no part of the hash.
     """
 
     subject: str
@@ -41,6 +43,7 @@ class ImageResponses:
     rois: NDArray[np.str_]
     positions: IntArray | None = None
     grid_shape: tuple[int, int, int] | None = None
+    vertices: NDArray[np.int32] | None = None
 
     @property
     def n_voxels(self) -> int:

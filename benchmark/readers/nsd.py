@@ -43,6 +43,7 @@ from voxelboard.benchmark.readers.nsd_tables import (
     trials_of,
 )
 from voxelboard.benchmark.readers.packages import load_package
+from voxelboard.benchmark.readers.surfaces import surface_of, vertices
 from voxelboard.benchmark.readers.volumes import read_label_names, read_surface_map, read_volume
 from voxelboard.benchmark.stimuli.captions import CaptionedImages, captioned_images, picture_statistics
 
@@ -190,6 +191,8 @@ class Nsd:
         kept = np.asarray(stored["kept"])
         voxels = np.flatnonzero(mask.ravel())[kept]
         volume = mask.ndim == 3
+        # a smaller surface than FreeSurfer's, as in tests, has no place on the shared one
+        surface = None if volume else surface_of(mask.size)
         return ImageResponses(
             subject,
             train_ids,
@@ -199,6 +202,7 @@ class Nsd:
             labels.ravel()[voxels],
             np.stack(np.unravel_index(voxels, mask.shape), axis=1).astype(np.int64) if volume else None,
             (int(mask.shape[0]), int(mask.shape[1]), int(mask.shape[2])) if volume else None,
+            None if surface is None else vertices(surface, mask.size)[voxels],
         )
 
     def responses_sha256(self, subject: str) -> str:

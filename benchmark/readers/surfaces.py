@@ -19,6 +19,11 @@ N_VERTICES: dict[SurfaceName, int] = {"fsaverage5": 10_242, "fsaverage6": 40_962
 NOWHERE = -1
 
 
+def surface_of(n_voxels: int) -> SurfaceName | None:
+    """The surface that has this many vertices on both hemispheres, None when there is none."""
+    return next((name for name, own in N_VERTICES.items() if n_voxels == 2 * own), None)
+
+
 def vertices(surface: SurfaceName, n_voxels: int) -> NDArray[np.int32]:
     """(n_voxels,) number of each vertex on fsaverage5, left hemisphere first, -1 for what lies between its vertices.
 

@@ -2,34 +2,17 @@
 """Models against models, pair by pair over subjects, and encoders of one subject on the brain of another."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from voxelboard.benchmark.caption_tables import PairedComparison
 from voxelboard.benchmark.errors import DataError
 from voxelboard.benchmark.similarity.rsa import group_test
 from voxelboard.benchmark.statistics.fdr import benjamini_hochberg
 from voxelboard.benchmark.statistics.scores import FloatArray, voxel_correlation
-
-
-@dataclass(frozen=True)
-class PairedComparison:
-    """Two models in one region, paired over subjects.
-
-    difference : mean of first minus second; t, p : two-sided paired t test; adjusted : p after Benjamini-Hochberg over all
-    pairs and regions that were tested together.
-    """
-
-    first: str
-    second: str
-    roi: str
-    difference: float
-    t: float
-    p: float
-    adjusted: float
 
 
 def paired_comparisons(scores: Mapping[str, NDArray[Any]], rois: Sequence[str]) -> tuple[PairedComparison, ...]:

@@ -7,9 +7,8 @@ have beyond each control. *contrasts*: predicted people - places, people - food,
 are tested in any case.
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxelboard.benchmark.atomic import replace_file
+from voxelboard.benchmark.caption_tables import AnalysisStamp, AnalysisTables, RegionTest
 from voxelboard.benchmark.errors import DataError, UserError
 from voxelboard.benchmark.features.caption_embeddings import ImageEmbeddings
 from voxelboard.benchmark.readers.captions_data import CaptionsData
@@ -27,6 +27,7 @@ from voxelboard.benchmark.similarity.rdms import draw_image_sets
 from voxelboard.benchmark.similarity.rsa import group_test
 from voxelboard.benchmark.similarity.searchlight import MIN_SHARE, RADIUS_VOXELS, make_spheres, searchlight
 from voxelboard.benchmark.statistics.fdr import benjamini_hochberg
+from voxelboard.benchmark.statistics.intervals import t_interval
 from voxelboard.benchmark.submission import Submission
 from voxelboard.benchmark.tasks.base import RunContext
 from voxelboard.benchmark.tasks.caption_controls import Controls, contrast_maps, embed_controls
@@ -36,24 +37,6 @@ from voxelboard.benchmark.tasks.caption_sources import open_caption_sources
 
 FloatArray = NDArray[np.float64]
 WHOLE = "whole caption"
-
-
-@dataclass(frozen=True)
-class RegionTest:
-    """One map in one region: the mean over voxels of each subject, tested over subjects.
-
-    n_voxels : of the first subject. significant : share of voxels that are significant over subjects after correction; None
-    where voxels are not in correspondence. p, adjusted : None for one subject.
-    """
-
-    map: str
-    roi: str
-    mean: float
-    by_subject: tuple[float, ...]
-    p: float | None
-    adjusted: float | None
-    n_voxels: int
-    significant: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,18 +57,16 @@ class GroupMaps:
         """One row of the table."""
         return next(test for test in self.tests if (test.map, test.roi) == (name, roi))
 
-    def save(self, folder: Path, name: str) -> None:
-        """``NAME.json`` with the tests, ``NAME.npz`` with ``map__subject`` and ``map__adjusted`` arrays."""
-        content = {"subjects": self.subjects, "layer": self.layer, "tests": [asdict(test) for test in self.tests]}
-        text = json.dumps(content, indent=1) + "\n"
+    def save(self, folder: Path, stamp: AnalysisStamp) -> None:
+        """``ANALYSIS.json`` with the tests, ``ANALYSIS.npz`` with ``map__subject`` and ``map__adjusted`` arrays."""
         arrays: dict[str, Any] = {
             f"{label}__{subject}": values.astype(np.float32)
             for label, by_subject in self.maps.items()
             for subject, values in by_subject.items()
         }
         arrays |= {f"{label}__adjusted": values.astype(np.float32) for label, values in self.adjusted.items()}
-        replace_file(folder / f"{name}.json", lambda file: file.write(text.encode()))
-        replace_file(folder / f"{name}.npz", partial(_save, arrays))
+        replace_file(folder / f"{stamp.analysis}.npz", partial(_save, arrays))
+        AnalysisTables(stamp, tests=self.tests).save(folder / f"{stamp.analysis}.json")
 
 
 def searchlight_maps(
@@ -193,6 +174,7 @@ def group_maps(maps: Mapping[str, Mapping[str, FloatArray]], data: CaptionsData,
         column = means[name][:, rois.index(roi)]
         first = labels[data.subjects[0]] == roi
         lit = adjusted[name][first] if name in adjusted else None
+        low, high = _t_bounds(column) if several else (None, None)
         tests.append(
             RegionTest(
                 name,
@@ -203,9 +185,18 @@ def group_maps(maps: Mapping[str, Mapping[str, FloatArray]], data: CaptionsData,
                 None if corrected is None else float(corrected[i]),
                 int(np.isfinite(maps[name][data.subjects[0]][first]).sum()),
                 None if lit is None else float((lit[np.isfinite(lit)] <= 0.05).mean()),
+                low,
+                high,
             )
         )
     return GroupMaps(data.subjects, layer, maps, tuple(tests), adjusted)
+
+
+def _t_bounds(values: FloatArray) -> tuple[float, float]:
+    """Ends of the 95 % t interval of a mean over subjects."""
+    n = len(values)
+    found = t_interval(values.mean(), values.std(ddof=1) / np.sqrt(n), n - 1, n, "mean over subjects, t")
+    return found.low, found.high
 
 
 def _voxel_tests(maps: Sequence[FloatArray]) -> FloatArray:

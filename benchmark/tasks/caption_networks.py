@@ -7,9 +7,8 @@ region, beside the embedding itself, with an interval over images and seeds. The
 has seen them.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -20,6 +19,14 @@ import torch
 from numpy.typing import NDArray
 
 from voxelboard.benchmark.atomic import replace_file
+from voxelboard.benchmark.caption_tables import (
+    Alignment,
+    AnalysisStamp,
+    AnalysisTables,
+    Difference,
+    Losses,
+    PairedComparison,
+)
 from voxelboard.benchmark.encoding.designs import primal_problem
 from voxelboard.benchmark.encoding.ridge import fit_ridge
 from voxelboard.benchmark.errors import DataError
@@ -33,7 +40,7 @@ from voxelboard.benchmark.models.image_training import (
 from voxelboard.benchmark.models.vision import VisionModel
 from voxelboard.benchmark.protocol import Protocol
 from voxelboard.benchmark.readers.captions_data import CaptionsData
-from voxelboard.benchmark.similarity.comparisons import PairedComparison, paired_comparisons
+from voxelboard.benchmark.similarity.comparisons import paired_comparisons
 from voxelboard.benchmark.similarity.image_bootstrap import bootstrap_correlations, image_counts, seeded_difference
 from voxelboard.benchmark.similarity.rdms import correlation_distances, draw_image_sets
 from voxelboard.benchmark.similarity.rsa import RoiRdms, roi_rdms, set_correlations
@@ -50,38 +57,6 @@ Report = Callable[[int, str, int, int, float, float], None]
 Places = Mapping[tuple[str, str, int], NDArray[np.floating]]
 
 
-@dataclass(frozen=True)
-class Alignment:
-    """RSA r of one place of a network with one region, mean over sets and subjects.
-
-    layer : ``layer 0`` .. or ``readout``; timestep from 0; by_subject : in the order of the subjects; seed : of the network.
-    """
-
-    network: str
-    layer: str
-    timestep: int
-    roi: str
-    r: float
-    by_subject: tuple[float, ...]
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Two readouts at the last timestep apart, in RSA r with one region over all test images, mean over subjects and seeds.
-
-    low, high : 95 % of draws of images and seeds together. by_seed : on the images themselves.
-    """
-
-    first: str
-    second: str
-    roi: str
-    difference: float
-    low: float
-    high: float
-    by_seed: tuple[float, ...]
-
-
 @dataclass(frozen=True, eq=False)
 class NetworkComparison:
     """What :func:`compare_networks` found.
@@ -96,6 +71,11 @@ class NetworkComparison:
     comparisons: tuple[PairedComparison, ...]
     curves: Mapping[tuple[str, int], TrainedNet]
 
+    @property
+    def n_epochs(self) -> int:
+        """Epochs of each network."""
+        return max(len(net.train_loss) for net in self.curves.values())
+
     def r(self, network: str, roi: str, layer: str = "readout", timestep: int = -1) -> float:
         """One number of the table, mean over seeds; ``timestep`` -1 is the last."""
         found = [a for a in self.alignments if (a.network, a.roi, a.layer) == (network, roi, layer)]
@@ -106,23 +86,23 @@ class NetworkComparison:
         """One paired difference with its interval."""
         return next(d for d in self.differences if (d.first, d.second, d.roi) == (first, second, roi))
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, stamp: AnalysisStamp) -> None:
         """``networks.json`` with all numbers, ``learning_curves.svg`` and ``profiles.svg``."""
-        curves = {
-            f"{name}, seed {seed}": (net.train_loss, net.held_out_loss) for (name, seed), net in self.curves.items()
-        }
-        content = {
-            "subjects": list(self.subjects),
-            "alignments": [asdict(a) for a in self.alignments],
-            "differences": [asdict(d) for d in self.differences],
-            "comparisons": [asdict(c) for c in self.comparisons],
-            "losses": {name: {"train": train, "held_out": held_out} for name, (train, held_out) in curves.items()},
-        }
-        text = json.dumps(content, indent=1) + "\n"
-        replace_file(folder / "networks.json", lambda file: file.write(text.encode()))
+        losses = tuple(
+            Losses(name, seed, net.train_loss, net.held_out_loss) for (name, seed), net in self.curves.items()
+        )
+        curves = {f"{one.network}, seed {one.seed}": (one.train, one.held_out) for one in losses}
         pictures = {"learning_curves.svg": learning_curves_svg(curves), "profiles.svg": profiles_svg(self.alignments)}
         for name, picture in pictures.items():
             replace_file(folder / name, lambda file, picture=picture: file.write(picture.encode()))  # type: ignore[misc]
+        tables = AnalysisTables(
+            stamp,
+            alignments=self.alignments,
+            differences=self.differences,
+            comparisons=self.comparisons,
+            losses=losses,
+        )
+        tables.save(folder / "networks.json")
 
 
 def compare_networks(

@@ -3,10 +3,8 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from voxelboard.benchmark.tasks.caption_networks import Alignment
+from voxelboard.benchmark.caption_tables import Alignment
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 320, 200, 46, 34, 26
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe & Ito: told apart by all
@@ -63,7 +61,7 @@ def learning_curves_svg(losses: Mapping[str, tuple[Sequence[float], Sequence[flo
     return _page(panels, 0, "Learning curves")
 
 
-def profiles_svg(alignments: Sequence["Alignment"]) -> str:
+def profiles_svg(alignments: Sequence[Alignment]) -> str:
     """RSA of the readout over timesteps, mean over seeds: one panel a region, one line a network."""
     panels = []
     rois = list(dict.fromkeys(a.roi for a in alignments))
@@ -77,7 +75,7 @@ def profiles_svg(alignments: Sequence["Alignment"]) -> str:
     return _page(panels, (len(networks) - 1) // 2, "Alignment over timesteps")
 
 
-def _over_time(alignments: Sequence["Alignment"]) -> list[float]:
+def _over_time(alignments: Sequence[Alignment]) -> list[float]:
     times = sorted({a.timestep for a in alignments})
     at = [[a.r for a in alignments if a.timestep == time] for time in times]
     return [sum(values) / len(values) for values in at]

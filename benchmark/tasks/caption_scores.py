@@ -34,7 +34,8 @@ _R_ROWS = (("raw_r", "raw"), ("floor_r", "floor"), ("joint_r", "joint"), ("uniqu
 def held_out(subject: PreparedSubject, scored_rois: Sequence[str]) -> HeldOutResponses:
     """The test images as one segment, without the voxels of noise."""
     n = subject.n_voxels
-    return HeldOutResponses((subject.test[:, :, :n],), None, subject.rois[:n], tuple(scored_rois), "repeats")
+    places = subject.responses.vertices
+    return HeldOutResponses((subject.test[:, :, :n],), None, subject.rois[:n], tuple(scored_rois), "repeats", places)
 
 
 def noise_brain_r(encoding: CaptionEncoding, subject: PreparedSubject, protocol: Protocol) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from voxelboard.benchmark.caption_tables import Analysis, AnalysisStamp
 from voxelboard.benchmark.errors import UserError
 from voxelboard.benchmark.features.caption_confounds import caption_lengths
 from voxelboard.benchmark.features.caption_embeddings import ImageEmbeddings, embed_images
@@ -45,6 +46,31 @@ class CaptionSources:
     model: WordModel | None
     twins: Mapping[int, Callable[[], ImageEmbeddings]]
     receipt: Mapping[str, Any]
+
+
+def analysis_stamp(
+    analysis: Analysis,
+    submission: Submission,
+    data: CaptionsData,
+    context: RunContext,
+    layer: int,
+    settings: Mapping[str, object],
+) -> AnalysisStamp:
+    """What an analysis beside the board says of itself; ``settings`` in words, as they are shown."""
+    return AnalysisStamp(
+        analysis,
+        submission.label,
+        submission.visibility,
+        layer,
+        data.name,
+        data.version,
+        data.kind,
+        context.protocol.name,
+        context.protocol.hash_of("captions"),
+        tuple(data.subjects),
+        len(data.test_ids),
+        {name: str(value) for name, value in settings.items()},
+    )
 
 
 def open_caption_sources(submission: Submission, data: CaptionsData, context: RunContext) -> CaptionSources:

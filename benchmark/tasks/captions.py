@@ -68,7 +68,7 @@ from voxelboard.benchmark.tasks.caption_scores import (
 )
 from voxelboard.benchmark.tasks.caption_sources import CaptionSources, open_caption_sources
 from voxelboard.benchmark.tasks.caption_work import caption_work
-from voxelboard.benchmark.tasks.scoring import HeldOutResponses, paired_blocks
+from voxelboard.benchmark.tasks.scoring import HeldOutResponses, paired_blocks, surface_arrays
 from voxelboard.benchmark.tasks.work import ModelSize, Work
 
 # Of the harness' own rows those that exist for pictures: they have neither sound nor time.
@@ -214,6 +214,7 @@ def _score(
         if table is not None:
             arrays[f"rdm__{row}"] = np.stack([table.c, table.q, table.s], axis=-1)  # (n_blocks, n_rois, 3)
     arrays["rsa_by_set"] = scored.rsa.by_set
+    arrays |= surface_arrays(test, {roi: (layer,) for roi, layer in scored.encoding.chosen["unique"].items()})
     own = predictions["unique"][:, : len(test.rois)]
     arrays["voxel_blocks__unique"] = paired_blocks([own], test, protocol.score)
     checks = caption_checks(scored.encoding, subject, protocol, is_baseline=submission.is_baseline)

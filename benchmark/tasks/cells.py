@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One subject's predictions in, everything that its record says out: estimates, profiles, checks and statistics."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxelboard.benchmark.protocol import Protocol, ScorePolicy
-from voxelboard.benchmark.readers.surfaces import SHARED
 from voxelboard.benchmark.records import Checks, Estimate, LayerProfile
 from voxelboard.benchmark.statistics.gates import signal_gate
 from voxelboard.benchmark.statistics.influence import unit_explained_influence
@@ -28,6 +26,7 @@ from voxelboard.benchmark.tasks.scoring import (
     roi_influence,
     roi_statistics,
     summarise,
+    surface_arrays,
 )
 from voxelboard.benchmark.tasks.significance import Significance, significance
 
@@ -98,7 +97,7 @@ def score_subject(results: SubjectResults, n_train: int, tr: float, protocol: Pr
         arrays={
             **_arrays(stats, test, voxels, tested),
             "voxel_blocks__unique": paired_blocks(results.predictions["unique"], test, policy),
-            **_places(test, results.chosen),
+            **surface_arrays(test, results.chosen),
         },
         n_train=n_train,
         n_test=sum(run.shape[1] for run in test.segments),
@@ -279,14 +278,3 @@ def _arrays(
             "null__unique": tested.null,
         }
     return arrays
-
-
-def _places(test: HeldOutResponses, chosen: Mapping[str, Sequence[int]]) -> Arrays:
-    """Where voxels lie on a shared surface, and the layer that their region chose on training data; nothing without one."""
-    if test.vertices is None:
-        return {}
-    layer = np.full(len(test.rois), np.nan, dtype=np.float32)
-    for roi in test.scored:
-        counted = Counter(chosen[roi])
-        layer[test.rois == roi] = min(counted, key=lambda one: (-counted[one], one))
-    return {"surface": np.array(SHARED), "voxel_vertex": test.vertices, "voxel_layer": layer}

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From predictions to the scores of a cell, each with its interval, and the statistics that they rest on."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from voxelboard.benchmark.protocol import ScorePolicy
 from voxelboard.benchmark.readers.base import CeilingKind
+from voxelboard.benchmark.readers.surfaces import SHARED
 from voxelboard.benchmark.records import Estimate
 from voxelboard.benchmark.statistics.gates import signal_gate
 from voxelboard.benchmark.statistics.influence import unit_influence
@@ -184,6 +186,17 @@ def ceiling_estimates(test: HeldOutResponses, policy: ScorePolicy) -> tuple[Esti
         return missing(estimator, "r", "the signal power of no ROI is reliably above zero"), by_roi
     overall = jackknife_interval(float(values[usable].mean()), jackknife[:, usable].mean(axis=1), estimator)
     return to_estimate(overall, estimator, "r"), by_roi
+
+
+def surface_arrays(test: HeldOutResponses, chosen: Mapping[str, Sequence[int]]) -> dict[str, NDArray[np.generic]]:
+    """Where voxels lie on a shared surface, and the layer that their region chose on training data; nothing without one."""
+    if test.vertices is None:
+        return {}
+    layer = np.full(len(test.rois), np.nan, dtype=np.float32)
+    for roi in test.scored:
+        counted = Counter(chosen[roi])
+        layer[test.rois == roi] = min(counted, key=lambda one: (-counted[one], one))
+    return {"surface": np.array(SHARED), "voxel_vertex": test.vertices, "voxel_layer": layer}
 
 
 def to_estimate(interval: Interval, estimator: str, unit: str) -> Estimate:

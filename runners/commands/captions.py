@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``voxelboard captions``: maps over subjects, and networks from pictures into caption space, beside the board."""
+"""``voxelboard captions``: maps over subjects, and networks from pictures into caption space, beside the ranks."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,16 +10,19 @@ import typer
 
 from voxelboard.benchmark.errors import UserError
 from voxelboard.runners.console import put, put_json, put_table, say
-from voxelboard.runners.options import Device, Json, Offline, Quiet
+from voxelboard.runners.options import DEFAULT_OUTPUT, Device, Json, Offline, Output, Quiet
 
 if TYPE_CHECKING:
+    from voxelboard.benchmark.caption_tables import Analysis, AnalysisStamp
+    from voxelboard.benchmark.features.caption_embeddings import ImageEmbeddings
     from voxelboard.benchmark.readers.captions_data import CaptionsData
     from voxelboard.benchmark.submission import Submission
     from voxelboard.benchmark.tasks.base import RunContext
     from voxelboard.benchmark.tasks.caption_maps import GroupMaps
 
 captions_app = typer.Typer(
-    help="Task captions beside the board: searchlight, contrasts from text, networks from pictures to captions.",
+    help="Task captions beside the ranks: searchlight, contrasts from text, networks from pictures to captions. Results go to "
+    "studies/captions/MODEL--DATA in the folder of records (--output), and `voxelboard render` shows them on a page of their own.",
     no_args_is_help=True,
 )
 
@@ -31,10 +36,6 @@ Layer = Annotated[
         help="Layer of the embeddings. [default: the one that encodes the training images best]",
         show_default=False,
     ),
-]
-Folder = Annotated[
-    Path,
-    typer.Option("-o", "--output", envvar="VOXELBOARD_ANALYSIS", help="Folder of the results.", file_okay=False),
 ]
 
 
@@ -54,7 +55,7 @@ def searchlight(
         float,
         typer.Option("--min-share", envvar="VOXELBOARD_MIN_SHARE", min=0.0, max=1.0, help="Of a sphere in the mask."),
     ] = 0.5,
-    output: Folder = Path("captions"),
+    output: Output = DEFAULT_OUTPUT,
     device: Device = "auto",
     offline: Offline = False,
     as_json: Json = False,
@@ -66,12 +67,19 @@ def searchlight(
     """
     from voxelboard.benchmark.tasks.caption_maps import searchlight_maps
 
-    submission, opened, context = _open(model, data, device, offline=offline, quiet=quiet)
+    opened = _open(model, data, output, device, offline=offline, quiet=quiet)
     controls = control or ["word average"]
     found = searchlight_maps(
-        submission, opened, context, layer=layer, controls=controls, radius=radius, min_share=min_share
+        opened.submission,
+        opened.data,
+        opened.context,
+        layer=layer,
+        controls=controls,
+        radius=radius,
+        min_share=min_share,
     )
-    _show(found, output, "searchlight", as_json=as_json)
+    settings = {"radius": f"{radius:g} voxels", "in the mask": f"{min_share:.0%} or more"}
+    _show(found, opened, opened.stamp("searchlight", found.layer, settings), as_json=as_json)
 
 
 @captions_app.command()
@@ -79,7 +87,7 @@ def contrasts(
     model: Model = "planted-q0.9",
     data: Data = "simulated-captions",
     layer: Layer = None,
-    output: Folder = Path("captions"),
+    output: Output = DEFAULT_OUTPUT,
     device: Device = "auto",
     offline: Offline = False,
     as_json: Json = False,
@@ -91,8 +99,9 @@ def contrasts(
     """
     from voxelboard.benchmark.tasks.caption_maps import contrast_group_maps
 
-    submission, opened, context = _open(model, data, device, offline=offline, quiet=quiet)
-    _show(contrast_group_maps(submission, opened, context, layer=layer), output, "contrasts", as_json=as_json)
+    opened = _open(model, data, output, device, offline=offline, quiet=quiet)
+    found = contrast_group_maps(opened.submission, opened.data, opened.context, layer=layer)
+    _show(found, opened, opened.stamp("contrasts", found.layer, {}), as_json=as_json)
 
 
 @captions_app.command()
@@ -110,7 +119,7 @@ def networks(
             "--epochs", envvar="VOXELBOARD_EPOCHS", min=1, help="[default: of the preset]", show_default=False
         ),
     ] = None,
-    output: Folder = Path("captions/networks"),
+    output: Output = DEFAULT_OUTPUT,
     device: Device = "auto",
     offline: Offline = False,
     as_json: Json = False,
@@ -119,43 +128,42 @@ def networks(
     """Train networks from pictures to captions and to categories, and compare them with the brain and with untrained ones.
 
     Layer by layer, timestep by timestep, on pictures that no network saw; intervals are over images and seeds. Checkpoints are
-    kept after every epoch: the same command resumes.
+    kept after every epoch (in networks/, beside networks.json): the same command resumes.
     """
-    from voxelboard.benchmark.tasks.caption_maps import encoding_layer
     from voxelboard.benchmark.tasks.caption_networks import EMBEDDING, NETWORKS, compare_networks
-    from voxelboard.benchmark.tasks.caption_sources import open_caption_sources
 
-    submission, opened, context = _open(model, data, device, offline=offline, quiet=quiet)
-    embeddings = open_caption_sources(submission, opened, context).embeddings
-    chosen = encoding_layer(embeddings, opened, context) if layer is None else layer
+    opened = _open(model, data, output, device, offline=offline, quiet=quiet)
+    embeddings, chosen = opened.embedded(layer)
+    folder = opened.folder / "networks"
 
     def report(seed: int, network: str, epoch: int, total: int, train: float, held_out: float) -> None:
         if not quiet:
             say(f"seed {seed}, {network}, epoch {epoch}/{total}: loss {train:.4f}, held out {held_out:.4f}")
 
     found = compare_networks(
-        opened,
+        opened.data,
         embeddings.layer(chosen),
-        context.protocol,
-        output,
+        opened.context.protocol,
+        folder,
         preset=preset,
         seeds=range(seeds),
         n_epochs=epochs,
-        device=context.device,
+        device=opened.context.device,
         progress=report,
     )
-    found.save(output)
+    trained = {"preset": preset, "epochs": str(found.n_epochs), "networks of each kind": str(seeds)}
+    found.save(folder, opened.stamp("networks", chosen, trained))
     first = NETWORKS[0]
     rows = []
-    for roi in opened.scored_rois:
+    for roi in opened.data.scored_rois:
         apart = [found.difference(first, other, roi) for other in NETWORKS[1:]]
         cells = [f"{d.difference:+.3f} [{d.low:+.3f}, {d.high:+.3f}]" for d in apart]
         rows.append((roi, *(f"{found.r(name, roi):.3f}" for name in (*NETWORKS, EMBEDDING)), *cells))
     if as_json:
-        put_json({"layer": chosen, "differences": [vars(d) for d in found.differences], "folder": str(output)})
+        put_json({"layer": chosen, "differences": [vars(d) for d in found.differences], "folder": str(folder)})
         return
     put_table(("region", *NETWORKS, EMBEDDING, "caption - category", "caption - untrained"), rows, right=(1, 2, 3, 4))
-    put(f"layer {chosen} of {submission.label}; RSA r of readouts; results: {output}")
+    put(f"layer {chosen} of {opened.submission.label}; RSA r of readouts; results: {folder}")
 
 
 @captions_app.command()
@@ -164,7 +172,7 @@ def vision(
     model: Model = "planted-q0.9",
     data: Data = "simulated-captions",
     layer: Layer = None,
-    output: Folder = Path("captions"),
+    output: Output = DEFAULT_OUTPUT,
     device: Device = "auto",
     offline: Offline = False,
     as_json: Json = False,
@@ -172,45 +180,63 @@ def vision(
 ) -> None:
     """Compare every layer of a vision model with the brain, as it is and read out linearly into caption space.
 
-    Writes vision.json.
+    Writes vision-NETWORK.json.
     """
-    import json
-    from dataclasses import asdict
-
-    from voxelboard.benchmark.atomic import replace_file
+    from voxelboard.benchmark.caption_tables import AnalysisTables
     from voxelboard.benchmark.models.vision import load_vision_model
-    from voxelboard.benchmark.tasks.caption_maps import encoding_layer
+    from voxelboard.benchmark.records import slug
     from voxelboard.benchmark.tasks.caption_networks import align, vision_places
-    from voxelboard.benchmark.tasks.caption_sources import open_caption_sources
 
-    submission, opened, context = _open(model, data, device, offline=offline, quiet=quiet)
-    reader = load_vision_model(network, device=context.device, offline=offline)
-    embeddings = open_caption_sources(submission, opened, context).embeddings
-    chosen = encoding_layer(embeddings, opened, context) if layer is None else layer
-    places = vision_places(network, reader, opened, embeddings.layer(chosen), context.protocol)
-    found = align(places, opened, context.protocol)
-    content = {"subjects": list(opened.subjects), "layer": chosen, "alignments": [asdict(a) for a in found]}
-    text = json.dumps(content, indent=1) + "\n"
-    replace_file(output / "vision.json", lambda file: file.write(text.encode()))
+    opened = _open(model, data, output, device, offline=offline, quiet=quiet)
+    protocol, rois = opened.context.protocol, opened.data.scored_rois
+    reader = load_vision_model(network, device=opened.context.device, offline=offline)
+    embeddings, chosen = opened.embedded(layer)
+    name = network if not Path(network).is_dir() else Path(network).name  # a path says where, not what
+    found = align(vision_places(name, reader, opened.data, embeddings.layer(chosen), protocol), opened.data, protocol)
+    path = opened.folder / f"vision-{slug(name)}.json"
+    AnalysisTables(opened.stamp("vision", chosen, {"image encoder": name}), alignments=found).save(path)
     if as_json:
-        put_json(content)
+        put_json({"layer": chosen, "alignments": [vars(one) for one in found], "file": str(path)})
         return
     by_place = {
         (a.network, a.layer): [b.r for b in found if (b.network, b.layer) == (a.network, a.layer)] for a in found
     }
     rows = [(name, place, *(f"{r:.3f}" for r in values)) for (name, place), values in by_place.items()]
-    put_table(("network", "layer", *opened.scored_rois), rows, right=range(2, 2 + len(opened.scored_rois)))
-    put(f"results: {output / 'vision.json'}")
+    put_table(("network", "layer", *rois), rows, right=range(2, 2 + len(rois)))
+    put(f"results: {path}")
 
 
-def _open(
-    model: str, data: str, device: str, *, offline: bool, quiet: bool
-) -> "tuple[Submission, CaptionsData, RunContext]":
+@dataclass(frozen=True)
+class _Opened:
+    """What all analyses start from; ``folder`` takes their results."""
+
+    submission: "Submission"
+    data: "CaptionsData"
+    context: "RunContext"
+    folder: Path
+
+    def embedded(self, layer: int | None) -> "tuple[ImageEmbeddings, int]":
+        """The embeddings of all images, and the layer that was asked for or encodes the training images best."""
+        from voxelboard.benchmark.tasks.caption_maps import encoding_layer
+        from voxelboard.benchmark.tasks.caption_sources import open_caption_sources
+
+        embeddings = open_caption_sources(self.submission, self.data, self.context).embeddings
+        return embeddings, encoding_layer(embeddings, self.data, self.context) if layer is None else layer
+
+    def stamp(self, analysis: "Analysis", layer: int, settings: Mapping[str, str]) -> "AnalysisStamp":
+        from voxelboard.benchmark.tasks.caption_sources import analysis_stamp
+
+        return analysis_stamp(analysis, self.submission, self.data, self.context, layer, settings)
+
+
+def _open(model: str, data: str, output: Path, device: str, *, offline: bool, quiet: bool) -> _Opened:
+    from voxelboard.benchmark.caption_tables import FOLDER
     from voxelboard.benchmark.environment import Stopwatch
     from voxelboard.benchmark.evaluate import choose_device
     from voxelboard.benchmark.features.store import FeatureStore, default_store_folder
     from voxelboard.benchmark.protocol import load_protocol
     from voxelboard.benchmark.readers.registry import open_dataset
+    from voxelboard.benchmark.records import STUDIES, slug
     from voxelboard.benchmark.settings import Settings
     from voxelboard.benchmark.submission import load_submission
     from voxelboard.benchmark.tasks.base import RunContext
@@ -224,23 +250,27 @@ def _open(
     opened: CaptionsData = open_dataset(data, "captions")
     if not len(opened.subjects):
         raise UserError(f"{data} has no subjects")
-    return load_submission(model), opened, context
+    submission = load_submission(model)
+    folder = output / STUDIES / FOLDER / f"{slug(submission.label)}--{slug(opened.name)}"
+    return _Opened(submission, opened, context, folder)
 
 
-def _show(found: "GroupMaps", output: Path, name: str, *, as_json: bool) -> None:
-    found.save(output, name)
+def _show(found: "GroupMaps", opened: _Opened, stamp: "AnalysisStamp", *, as_json: bool) -> None:
+    found.save(opened.folder, stamp)
     if as_json:
-        put_json({"layer": found.layer, "tests": [vars(test) for test in found.tests], "folder": str(output)})
+        put_json({"layer": found.layer, "tests": [vars(test) for test in found.tests], "folder": str(opened.folder)})
         return
     rows = [
         (
             test.map,
             test.roi,
             f"{test.mean:+.3f}",
+            "" if test.low is None or test.high is None else f"[{test.low:+.3f}, {test.high:+.3f}]",
             "" if test.adjusted is None else f"{test.adjusted:.1e}",
             "" if test.significant is None else f"{test.significant:.0%} of {test.n_voxels}",
         )
         for test in found.tests
     ]
-    put_table(("map", "region", "mean", "adjusted p", "significant voxels"), rows, right=(2, 3, 4))
-    put(f"layer {found.layer}, {len(found.subjects)} subjects; results: {output / name}.json, .npz")
+    put_table(("map", "region", "mean", "95 %", "adjusted p", "significant voxels"), rows, right=(2, 3, 4, 5))
+    place = opened.folder / stamp.analysis
+    put(f"layer {found.layer}, {len(found.subjects)} subjects; results: {place}.json, .npz")

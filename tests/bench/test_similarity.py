@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Searchlight RSA against rsatoolbox, and exact retrieval against a full sort.
+"""Searchlight RSA against rsatoolbox, exact retrieval against a full sort and FAISS.
 
-Parity is asserted beside each figure; ratios of CPU seconds on one thread are reported (``extra_info``), never asserted.
-rsatoolbox is the peer of the field; it is installed with ``pip install rsatoolbox``.
+Parity is asserted beside each figure; CPU seconds are reported (``extra_info``), never asserted: one thread with
+``OMP_NUM_THREADS=1``. Peers: ``pip install rsatoolbox faiss-cpu`` (rsatoolbox needs its dependency scikit-image to be imported).
 """
 
 import time
@@ -15,6 +15,8 @@ from voxelboard.benchmark.similarity.retrieval import nearest
 from voxelboard.benchmark.similarity.searchlight import make_spheres, searchlight
 
 N_IMAGES = 100
+N_QUERIES = 128
+PIECE = 20_000
 N_FEATURES = 384
 
 
@@ -27,7 +29,7 @@ def cpu_seconds(function):
 @pytest.mark.parametrize("n_models", [1, 8])
 def test_searchlight_beside_rsatoolbox(benchmark, n_models):
     """A block of 14 x 14 x 10 voxels, radius 6: spheres of up to 895 voxels, one set of 100 images."""
-    toolbox = pytest.importorskip("rsatoolbox.util.searchlight", reason="pip install rsatoolbox")
+    toolbox = pytest.importorskip("rsatoolbox.util.searchlight", reason="pip install rsatoolbox scikit-image")
     from rsatoolbox.model import ModelFixed
     from rsatoolbox.rdm import RDMs, compare
 
@@ -55,27 +57,48 @@ def test_searchlight_beside_rsatoolbox(benchmark, n_models):
     benchmark.pedantic(searchlight, args=(patterns, models, sets, spheres), rounds=2)
 
 
-def test_retrieval_from_disk_beside_a_full_sort(benchmark, tmp_path):
-    """128 queries in 100,000 captions of 384 features, float16 on disk; a full sort needs all similarities at once."""
+def library_on_disk(folder, n_captions):
+    """(n_captions, N_FEATURES) float16, memory-mapped."""
     rng = np.random.default_rng(0)
-    n_library = 100_000
-    table = np.lib.format.open_memmap(
-        tmp_path / "library.npy", mode="w+", dtype=np.float16, shape=(n_library, N_FEATURES)
-    )
-    for start in range(0, n_library, 20_000):
-        table[start : start + 20_000] = rng.standard_normal((20_000, N_FEATURES))
+    path = folder / "library.npy"
+    table = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(n_captions, N_FEATURES))
+    for start in range(0, n_captions, PIECE):
+        table[start : start + PIECE] = rng.standard_normal((min(PIECE, n_captions - start), N_FEATURES))
     table.flush()
-    library = np.load(tmp_path / "library.npy", mmap_mode="r")
-    queries = rng.standard_normal((128, N_FEATURES)).astype(np.float32)
+    return np.load(path, mmap_mode="r"), rng.standard_normal((N_QUERIES, N_FEATURES)).astype(np.float32)
 
-    def full_sort():
-        rows = library.astype(np.float32)
-        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-        unit = queries / np.linalg.norm(queries, axis=1, keepdims=True)
-        return np.argsort(-(unit @ rows.T), axis=1, kind="stable")[:, :10]
 
-    theirs, expected = cpu_seconds(full_sort)
+def units(table):
+    rows = table.astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def test_retrieval_from_disk_beside_a_full_sort(benchmark, tmp_path):
+    """128 queries in 100,000 captions of 384 features; a full sort needs all similarities at once."""
+    library, queries = library_on_disk(tmp_path, 100_000)
+    theirs, expected = cpu_seconds(
+        lambda: np.argsort(-(units(queries) @ units(library).T), axis=1, kind="stable")[:, :10]
+    )
     ours, found = cpu_seconds(lambda: nearest(queries, library, 10))
     assert (found.indices == expected).mean() > 0.999  # near ties may differ in the last bit of float32
     benchmark.extra_info.update(ours_cpu_s=ours, full_sort_cpu_s=theirs, ratio=theirs / ours)
+    benchmark.pedantic(nearest, args=(queries, library, 10), rounds=2)
+
+
+def test_retrieval_from_a_million_captions_beside_faiss(benchmark, tmp_path):
+    """128 queries in a million captions (0.7 GB on disk). The exact index of FAISS holds 1.4 GB in memory; its filling is told apart."""
+    faiss = pytest.importorskip("faiss", reason="pip install faiss-cpu")
+    library, queries = library_on_disk(tmp_path, 1_000_000)
+
+    def fill():
+        index = faiss.IndexFlatIP(N_FEATURES)
+        for start in range(0, len(library), PIECE):
+            index.add(units(library[start : start + PIECE]))
+        return index
+
+    filling, index = cpu_seconds(fill)
+    searching, (_, expected) = cpu_seconds(lambda: index.search(units(queries), 10))
+    ours, found = cpu_seconds(lambda: nearest(queries, library, 10))
+    assert (found.indices == expected).mean() > 0.999
+    benchmark.extra_info.update(ours_cpu_s=ours, faiss_fill_cpu_s=filling, faiss_search_cpu_s=searching)
     benchmark.pedantic(nearest, args=(queries, library, 10), rounds=2)

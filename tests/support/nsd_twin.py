@@ -36,11 +36,15 @@ def twin_card():
 
 @dataclass
 class NsdTwin:
-    """Where the twin lies and what it holds; images are numbered from 0 as nsdId does."""
+    """Where the twin lies and what it holds; images are numbered from 0 as nsdId does.
+
+    n_vertices : of the hemispheres of its surface.
+    """
 
     folder: Path
     suffix: str = ".hdf5"
     seed: int = 0
+    n_vertices: tuple[int, int] = N_VERTICES
     order: np.ndarray = field(init=False)  # 1-based position of each trial
     images: np.ndarray = field(init=False)  # (n_subjects, 110) 1-based ids
 
@@ -56,6 +60,13 @@ class NsdTwin:
     def shown(self, subject):
         return self.images[SUBJECTS.index(subject), self.order - 1] - 1
 
+    @property
+    def surface_labels(self):
+        """(n_vertices,) regions 0 to 7 in turn: the first vertices of each hemisphere, and the first beyond fsaverage5."""
+        within = np.concatenate([np.arange(n) for n in self.n_vertices])
+        labelled = (within < 24) | ((within >= 10_242) & (within < 10_250))
+        return np.where(labelled, np.arange(len(within)) % 8, 0)
+
     def signal(self, subject, n_units):
         """(n_images, n_units) what an image does to each voxel, before noise and sessions."""
         return np.random.default_rng([self.seed, 1, SUBJECTS.index(subject)]).standard_normal((self.n_images, n_units))
@@ -69,15 +80,15 @@ class NsdTwin:
         return (values * gain + 0.5 * np.arange(N_SESSIONS)[:, None, None]).astype(np.float64)
 
     def write(self):
-        self._write_tables()
+        self.write_tables()
         self._write_coco()
         self._write_pictures()
         for subject in SUBJECTS:
             self._write_volumes(subject)
-        self._write_surface()
+        self.write_surface()
         return self
 
-    def _write_tables(self):
+    def write_tables(self):
         import scipy.io
 
         place = self.folder / "nsddata" / "experiments" / "nsd"
@@ -172,21 +183,20 @@ class NsdTwin:
             with h5py.File(path, "w") as file:
                 file["betas"] = volume.transpose(0, 3, 2, 1)  # MATLAB's axes, reversed
 
-    def _write_surface(self):
+    def write_surface(self):
         import nibabel
 
         place = self.folder / "nsddata" / "freesurfer" / "fsaverage" / "label"
         place.mkdir(parents=True)
         (place / "streams.mgz.ctab").write_text("".join(f"{n} {name}\n" for n, name in STREAMS.items()))
-        labels = np.arange(sum(N_VERTICES)) % 8
-        parts = np.split(labels, [N_VERTICES[0]])
+        parts = np.split(self.surface_labels, [self.n_vertices[0]])
         for hemisphere, part in zip(("lh", "rh"), parts, strict=True):
             image = nibabel.MGHImage(part.astype(np.float32)[:, None, None], np.eye(4))
             nibabel.save(image, place / f"{hemisphere}.streams.mgz")
         for subject in SUBJECTS:
             place = self.folder / "nsddata_betas" / "ppdata" / subject / "fsaverage" / BETAS
             place.mkdir(parents=True)
-            for session, betas in enumerate(self.trials(subject, sum(N_VERTICES)), 1):
-                for hemisphere, part in zip(("lh", "rh"), np.split(betas, [N_VERTICES[0]], axis=1), strict=True):
+            for session, betas in enumerate(self.trials(subject, sum(self.n_vertices)), 1):
+                for hemisphere, part in zip(("lh", "rh"), np.split(betas, [self.n_vertices[0]], axis=1), strict=True):
                     image = nibabel.MGHImage(part.T.astype(np.float32)[:, None, None, :], np.eye(4))
                     nibabel.save(image, place / f"{hemisphere}.betas_session{session:02d}.mgh")

@@ -80,9 +80,9 @@ def test_fit_equals_a_loop_over_folds_fractions_and_targets(narrow: Any, selecti
 
 
 def test_equals_fracridge_within_its_interpolation(narrow: Any) -> None:
-    fracridge = pytest.importorskip("fracridge").fracridge
+    fracridge = pytest.importorskip("fracridge", reason="pip install fracridge").fracridge
     Y = narrow.responses[:, ::30].astype(np.float64)
-    _, alphas = fracridge(narrow.X, Y, np.array([0.2, 0.5, 0.8]))
+    _, alphas = fracridge(narrow.X, Y, np.array([0.2, 0.5, 0.8]), jit=False)  # with jit it warns where numba is absent
     spectrum = decompose(narrow.primal)
     b = spectrum.left.T @ torch.as_tensor(Y)
     ours = alphas_of_fractions(spectrum.values, b, torch.tensor([0.2, 0.5, 0.8], dtype=torch.float64))
@@ -108,8 +108,14 @@ def test_same_bytes_in_any_order_of_targets(narrow: Any) -> None:
 
 @pytest.mark.parametrize("fractions", [[], [0.0], [1.1], [-0.5], [np.nan]])
 def test_impossible_fractions_are_refused(narrow: Any, fractions: list[float]) -> None:
-    with pytest.raises(UserError, match="fractions"):
+    with pytest.raises(UserError, match="fractions") as caught:
         fit_fractional(narrow.primal, narrow.responses, narrow.folds, fractions)
+    assert "above 0, up to 1" in caught.value.hint
+
+
+def test_the_published_grid_is_refused_for_its_last_fraction(narrow: Any) -> None:
+    with pytest.raises(UserError, match=r"of them \[1.05\] outside"):
+        fit_fractional(narrow.primal, narrow.responses, narrow.folds, np.linspace(0.05, 1.05, 20).round(2).tolist())
 
 
 def test_overflow_is_named(narrow: Any) -> None:

@@ -152,6 +152,8 @@ def test_a_folder_of_another_plan_is_refused_and_fresh_starts_again(tmp_path):
     train_net(pixels, embedding(pixels), small_plan(0, 1), tmp_path)
     with pytest.raises(UserError, match="another plan"):
         train_net(pixels, embedding(pixels), small_plan(1, 1), tmp_path)
+    with pytest.raises(UserError, match="other pictures or embeddings"):
+        train_net(pixels, -embedding(pixels), small_plan(0, 1), tmp_path)
     again = train_net(pixels, embedding(pixels), small_plan(1, 1), tmp_path, fresh=True)
     assert len(again.train_loss) == 1
 

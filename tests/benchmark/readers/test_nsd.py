@@ -108,12 +108,25 @@ def test_the_surface_is_read_as_stored_left_before_right(twin, tmp_path):
     assert data.in_correspondence
     responses = data.responses("subj02")
     assert responses.positions is None
+    assert responses.vertices is None  # 44 vertices are none of FreeSurfer's surfaces
     labels = np.arange(44) % 8
     columns = np.flatnonzero(np.isin(labels, [1, 5, 6, 7]))
     trials = twin.trials("subj02", 44)[:, :, columns].astype(np.float32).astype(np.float64)
     z = ((trials - trials.mean(axis=1, keepdims=True)) / trials.std(axis=1, keepdims=True)).reshape(330, -1)
     for row, image in enumerate(responses.test_ids[:5]):
         assert responses.test[:, row] == pytest.approx(z[twin.shown("subj02") == image], abs=1e-4)
+
+
+def test_places_on_freesurfer_s_surface_reach_the_record(tmp_path):
+    """Without them the board has no brain maps."""
+    twin = NsdTwin(tmp_path / "nsd", n_vertices=(10_242, 10_242))
+    twin.write_tables()
+    twin.write_surface()
+    data = open_nsd(twin.folder, tmp_path / "p", "fsaverage")
+    assert (
+        data.responses("subj01").vertices.tolist()
+        == np.flatnonzero(np.isin(twin.surface_labels, [1, 5, 6, 7])).tolist()
+    )
 
 
 def test_a_vertex_without_data_is_left_out(twin, copy, tmp_path):

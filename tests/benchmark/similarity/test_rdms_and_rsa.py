@@ -35,12 +35,9 @@ def test_distances_are_those_of_scipy_set_by_set():
     assert correlation_distances(patterns) == pytest.approx(expected, abs=1e-13)
 
 
-def test_distances_are_those_of_rsatoolbox():
-    data = pytest.importorskip("rsatoolbox.data", reason="pip install rsatoolbox")
-    from rsatoolbox.rdm import calc_rdm
-
+def test_distances_are_those_of_rsatoolbox(rsatoolbox):
     patterns = RNG.standard_normal((30, 20))
-    theirs = calc_rdm(data.Dataset(patterns), method="correlation").dissimilarities[0]
+    theirs = rsatoolbox.rdm.calc_rdm(rsatoolbox.data.Dataset(patterns), method="correlation").dissimilarities[0]
     assert correlation_distances(patterns) == pytest.approx(theirs, abs=1e-12)
 
 

@@ -56,15 +56,15 @@ def test_values_are_those_of_a_loop_over_spheres():
             assert found[m, s] == pytest.approx(expected, abs=2e-6)
 
 
+@pytest.mark.usefixtures("rsatoolbox")
 def test_values_are_those_of_rsatoolbox():
-    rdm = pytest.importorskip("rsatoolbox.util.searchlight", reason="pip install rsatoolbox")
+    from rsatoolbox.util.searchlight import get_searchlight_RDMs
+
     shape = (5, 5, 5)
     spheres = make_spheres(grid(shape), shape, radius=2, min_share=0.99)
     patterns = RNG.standard_normal((20, 125))
     neighbours = [spheres.members[s, : spheres.sizes[s]] for s in range(len(spheres.centres))]
-    theirs = rdm.get_searchlight_RDMs(
-        patterns, spheres.centres, neighbours, np.arange(20), "correlation", verbose=False
-    )
+    theirs = get_searchlight_RDMs(patterns, spheres.centres, neighbours, np.arange(20), "correlation", verbose=False)
     model = correlation_distances(RNG.standard_normal((20, 4))[None])
     expected = [np.corrcoef(row, model[0])[0, 1] for row in theirs.dissimilarities]
     assert searchlight(patterns, model[None], np.arange(20)[None], spheres)[0] == pytest.approx(expected, abs=2e-6)

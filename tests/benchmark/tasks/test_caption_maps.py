@@ -5,10 +5,14 @@ import json
 
 import numpy as np
 import pytest
+import scipy.stats
 from typer.testing import CliRunner
 
+from voxelboard.benchmark.caption_tables import read_analysis
+from voxelboard.benchmark.models.image_nets import SIZES, NetSize
 from voxelboard.benchmark.readers.registry import open_dataset
 from voxelboard.benchmark.readers.simulated_captions import ROI_SHARES, CaptionSimulation, SimulatedCaptions
+from voxelboard.benchmark.records import slug
 from voxelboard.benchmark.similarity.rdms import correlation_distances, draw_image_sets
 from voxelboard.benchmark.similarity.searchlight import make_spheres, searchlight
 from voxelboard.benchmark.stimuli.scenes import KINDS
@@ -41,6 +45,11 @@ def stored(path):
         return dict(arrays)
 
 
+def place(folder, data=DATA):
+    """Where analyses of a model and data lie in a folder of records."""
+    return folder / "studies/captions" / f"voxelboard__planted-q0.9--{slug(data)}"
+
+
 def test_the_searchlight_lights_planted_regions_and_no_other(folder):
     found = asked("searchlight", "--data", DATA, "--radius", "2", "--layer", "1", "-o", str(folder))
     whole = {t["roi"]: t for t in found["tests"] if t["map"] == "whole caption"}
@@ -51,7 +60,13 @@ def test_the_searchlight_lights_planted_regions_and_no_other(folder):
     assert abs(whole["NULL"]["mean"]) < 0.02
     beyond = {t["roi"]: t["mean"] for t in found["tests"] if t["map"] == "whole caption - word average"}
     assert beyond["ventral"] > beyond["NULL"] + 0.03
-    arrays = stored(folder / "searchlight.npz")
+    tables = read_analysis(place(folder) / "searchlight.json")
+    assert tables.stamp.settings == {"radius": "2 voxels", "in the mask": "50% or more"}
+    assert (tables.stamp.kind, tables.stamp.layer, tables.stamp.n_test) == ("simulated", 1, 100)
+    for test in tables.tests:
+        expected = scipy.stats.ttest_1samp(test.by_subject, 0).confidence_interval(0.95)
+        assert (test.low, test.high) == pytest.approx((expected.low, expected.high))
+    arrays = stored(place(folder) / "searchlight.npz")
     assert arrays["whole caption__sim01"].shape == (48 * len(ROI_SHARES),)
     assert np.nanmin(arrays["whole caption__adjusted"]) < 1e-3
 
@@ -78,7 +93,7 @@ def test_what_only_whole_captions_say_lights_up_where_it_is_planted_alone():
 
 def test_planted_contrasts_are_recovered_over_subjects(folder):
     asked("contrasts", "--data", DATA, "--layer", "1", "-o", str(folder))
-    world, arrays = open_dataset(DATA, "captions"), stored(folder / "contrasts.npz")
+    world, arrays = open_dataset(DATA, "captions"), stored(place(folder) / "contrasts.npz")
     belongs = np.array([[any(KINDS[k][0] == g for k in s.kinds) for g in ("people", "food")] for s in world.scenes])
     ventral = world.rois == "ventral"
     agreement, planted = [], []
@@ -91,6 +106,19 @@ def test_planted_contrasts_are_recovered_over_subjects(folder):
     group = np.mean([arrays[f"people - food__{subject}"][ventral] for subject in world.subjects], axis=0)
     assert np.corrcoef(group, np.mean(planted, axis=0))[0, 1] > 0.5
     assert not (arrays["people - food__adjusted"][world.rois == "NULL"] <= 0.05).any()
+
+
+def test_networks_are_trained_and_told_by_the_command(folder, monkeypatch):
+    monkeypatch.setitem(SIZES, "tiny", NetSize(image_px=16, channels=(4,), pooled=(), n_timesteps=1))
+    arguments = ("networks", "--data", DATA, "--layer", "1", "--epochs", "1", "--seeds", "1", "-o", str(folder))
+    found = asked(*arguments)
+    tables = read_analysis(place(folder) / "networks/networks.json")
+    assert found["differences"] == [{**vars(d), "by_seed": list(d.by_seed)} for d in tables.differences]
+    assert tables.stamp.settings == {"preset": "tiny", "epochs": "1", "networks of each kind": "1"}
+    # embeddings of another layer are another run: nothing trained to layer 1 is taken for one of layer 2
+    other = CliRunner().invoke(app, ["captions", *arguments, "--layer", "2", "--device", "cpu", "--quiet"])
+    assert other.exit_code != 0
+    assert "another plan, or of other pictures or embeddings" in str(other.exception)
 
 
 def test_what_cannot_be_mapped_is_refused(folder, capsys):

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Networks from pictures into caption space, compared with simulated brains whose content is known."""
 
-import json
 import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
 
+from voxelboard.benchmark.caption_tables import AnalysisStamp, read_analysis
 from voxelboard.benchmark.models.image_nets import SIZES, NetSize
 from voxelboard.benchmark.protocol import load_protocol
 from voxelboard.benchmark.readers.simulated_captions import ROI_SHARES, CaptionSimulation, SimulatedCaptions
@@ -68,9 +68,14 @@ def test_networks_are_compared_layer_by_layer_and_timestep_by_timestep(world, tm
             assert {(network, layer, time, roi) for time in (0, 1) for roi in world.scored_rois} <= seen
     assert found.r(EMBEDDING, "lateral") > found.r(EMBEDDING, "early")
     assert len(found.comparisons) == 6 * len(world.scored_rois)
-    found.save(tmp_path)
-    content = json.loads((tmp_path / "networks.json").read_text())
-    assert len(content["alignments"]) == len(found.alignments)
+    stamp = AnalysisStamp(
+        "networks", "org/one", "public", 0, world.name, "1", "simulated", "v1", "0", world.subjects, 100, {}
+    )
+    found.save(tmp_path, stamp)
+    tables = read_analysis(tmp_path / "networks.json")
+    assert (tables.stamp, tables.alignments) == (stamp, found.alignments)
+    assert (tables.differences, tables.comparisons) == (found.differences, found.comparisons)
+    assert [len(one.held_out) for one in tables.losses] == [2, 2]
     for picture in ("learning_curves.svg", "profiles.svg"):
         assert ET.parse(tmp_path / picture).getroot().tag.endswith("svg")
     again = compare_networks(

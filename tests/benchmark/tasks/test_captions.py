@@ -5,7 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+from voxelboard.benchmark.environment import Stopwatch
 from voxelboard.benchmark.errors import DataError, InvalidNumbers, UserError
 from voxelboard.benchmark.evaluate import evaluate
 from voxelboard.benchmark.features.caption_embeddings import ImageEmbeddings, embed_images
@@ -17,9 +19,11 @@ from voxelboard.benchmark.readers.base import facts_of
 from voxelboard.benchmark.readers.captions_data import check_image_responses
 from voxelboard.benchmark.readers.registry import open_dataset
 from voxelboard.benchmark.readers.simulated_captions import ROI_SHARES, CaptionSimulation, SimulatedCaptions
+from voxelboard.benchmark.settings import Settings
 from voxelboard.benchmark.statistics.scores import unit_scores
 from voxelboard.benchmark.stimuli.captions import CaptionedImages
 from voxelboard.benchmark.tasks import load_task
+from voxelboard.benchmark.tasks.base import RunContext
 from voxelboard.benchmark.tasks.caption_encoding import encode_captions, fit_layer, prepare_subject
 from voxelboard.benchmark.tasks.caption_geometry import model_rsa, shared_geometry, subject_geometry
 from voxelboard.benchmark.tasks.caption_scores import (
@@ -149,6 +153,25 @@ def test_every_mandatory_row_can_be_scored(row, data):
     if row == "oracle":
         assert record.scores["normalised"].estimate > 0.6
     assert not any(f.axis == "control" for f in record.facets)
+
+
+def test_places_on_a_surface_reach_the_record_and_change_no_score(data, store, monkeypatch):
+    task = load_task("captions")
+    row = next(r for r in task.mandatory_rows(facts_of(data)) if r.label == "voxelboard/random-word-vectors")
+    context = RunContext(Settings(protocol=PROTOCOL), store, torch.device("cpu"), Stopwatch())
+    plain = next(task.measure(row, data, ["sim01"], context)).result
+    places = np.arange(data.n_voxels("sim01"), dtype=np.int32) - 1
+    real = type(data).responses
+    monkeypatch.setattr(type(data), "responses", lambda self, s: replace(real(self, s), vertices=places))
+    drawn = next(task.measure(row, data, ["sim01"], context)).result
+    assert drawn.scores == plain.scores
+    assert "surface" not in plain.arrays
+    assert str(drawn.arrays["surface"]) == "fsaverage5"
+    assert np.array_equal(drawn.arrays["voxel_vertex"], places)
+    chosen = {roi: float(drawn.layers[roi].chosen[0]) for roi in ROIS}
+    layers = drawn.arrays["voxel_layer"]
+    for roi, layer in zip(drawn.arrays["voxel_roi"], layers, strict=True):
+        assert layer == chosen[roi] if roi in chosen else np.isnan(layer)
 
 
 def prepared(data, subject="sim01"):

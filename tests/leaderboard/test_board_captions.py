@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page of caption analyses says what their files say, to whom it may be said, and is there only where there are some."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from planted_records import Plant
+
+from voxelboard.benchmark.caption_tables import (
+    Alignment,
+    Analysis,
+    AnalysisStamp,
+    AnalysisTables,
+    Difference,
+    Losses,
+    RegionTest,
+)
+from voxelboard.benchmark.errors import DataError
+from voxelboard.benchmark.protocol import V1
+from voxelboard.leaderboard.render import render
+from voxelboard.leaderboard.text import bounds, signed
+
+ROIS = ("early", "lateral")
+NETWORKS = ("caption-trained", "category-trained", "untrained")
+
+
+def stamp(analysis: Analysis) -> AnalysisStamp:
+    today = V1.hash_of("captions")
+    return AnalysisStamp(
+        analysis,
+        "org/one",
+        "public",
+        3,
+        "pictures",
+        "1.0",
+        "simulated",
+        "v1",
+        today,
+        ("s1", "s2"),
+        180,
+        {"radius": "2"},
+    )
+
+
+MAPS = AnalysisTables(
+    stamp("searchlight"),
+    tests=(
+        RegionTest("whole caption", "early", 0.128, (0.12, 0.136), 0.01, 0.02, 48, 1.0, 0.077, 0.179),
+        RegionTest("whole caption", "lateral", -0.004, (-0.01, 0.002), 0.4, 0.5, 48, 0.0, -0.08, 0.072),
+    ),
+)
+NETS = AnalysisTables(
+    stamp("networks"),
+    alignments=tuple(
+        Alignment(network, layer, time, roi, 0.1 * k, (0.1 * k, 0.12 * k), seed)
+        for k, network in enumerate(NETWORKS, start=1)
+        for layer in ("layer 0", "readout")
+        for time in (0, 1)
+        for roi in ROIS
+        for seed in (0, 1)
+    )
+    + tuple(Alignment("embedding", "readout", 0, roi, 0.5, (0.4, 0.6)) for roi in ROIS),
+    differences=tuple(
+        Difference("caption-trained", other, roi, 0.03, low, 0.05, (0.03, 0.03))
+        for other, low in (("category-trained", 0.01), ("untrained", -0.01))
+        for roi in ROIS
+    ),
+    losses=tuple(Losses(name, seed, (0.9, 0.8), (0.95, 0.85)) for name in NETWORKS[:2] for seed in (0, 1)),
+)
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Plant:
+    plant = Plant(tmp_path / "records", dataset="simulated-captions")
+    plant.submission("org/two", 0.1)
+    return plant
+
+
+def write(plant: Plant, tables: AnalysisTables, name: str = "one") -> Path:
+    path = plant.results / "studies" / "captions" / name / f"{tables.stamp.analysis}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tables.save(path)
+    return path
+
+
+def page(plant: Plant, tmp_path: Path) -> str:
+    path = render(plant.results, tmp_path / "site").parent / "captions.html"
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def test_every_number_is_on_the_page_with_its_interval_and_what_is_clear_is_bold(board: Plant, tmp_path: Path) -> None:
+    write(board, MAPS)
+    write(board, NETS)
+    text = page(board, tmp_path)
+    for test in MAPS.tests:
+        assert test.low is not None
+        assert test.high is not None
+        assert test.adjusted is not None
+        shown = signed(test.mean)
+        shown = f"<b>{shown}</b>" if test.adjusted <= 0.05 else shown
+        assert f">{shown} <small>{bounds(test.low, test.high)}</small>" in text
+    assert "100 % of 48 voxels" in text
+    for one in NETS.differences:
+        shown = f"<b>{signed(0.03)}</b>" if one.low > 0 else f">{signed(0.03)}"
+        assert f"{shown} <small>{bounds(one.low, one.high)}</small>" in text
+    # 0.1 and 0.12 of the first network's subjects: mean .11, t interval over two
+    assert ">0.110 <small>[−0.017, 0.237]</small>" in text
+    assert text.count("<figure>") == 2 + len(ROIS)  # two learning curves, a profile a region
+    assert "org/one on pictures" in text
+    assert "Simulated data – not a scientific result" in text
+    index = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    assert 'href="captions.html"' in index
+
+
+def test_a_board_of_recorded_brains_never_shows_simulated_analyses(tmp_path: Path) -> None:
+    plant = Plant(tmp_path / "records", dataset="real-set", kind="real")
+    plant.submission("org/one", 0.1)
+    write(plant, MAPS)
+    assert page(plant, tmp_path) == ""
+    write(plant, replace(MAPS, stamp=replace(MAPS.stamp, kind="real", dataset="recorded")), "two")
+    text = page(plant, tmp_path)
+    assert "on recorded" in text
+    assert "on pictures" not in text
+
+
+def test_what_is_not_public_is_shown_only_where_the_board_shows_the_model(board: Plant, tmp_path: Path) -> None:
+    write(board, replace(MAPS, stamp=replace(MAPS.stamp, visibility="private")))
+    assert page(board, tmp_path) == ""
+    board.submission("org/one", 0.2)
+    assert "org/one on pictures" in page(board, tmp_path)
+
+
+def test_a_board_without_analyses_has_no_page_of_them(board: Plant, tmp_path: Path) -> None:
+    assert page(board, tmp_path) == ""
+    assert "captions.html" not in (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_damaged_analysis_is_named(board: Plant, tmp_path: Path) -> None:
+    path = write(board, MAPS)
+    path.write_text(path.read_text().replace('"mean"', '"men"'))
+    with pytest.raises(DataError, match=r"searchlight\.json holds no analysis of captions"):
+        page(board, tmp_path)
+
+
+def test_an_earlier_protocol_and_odd_names_are_told_as_text(board: Plant, tmp_path: Path) -> None:
+    write(board, replace(MAPS, stamp=replace(MAPS.stamp, protocol_hash="0" * 64, model="<script>x</script>")))
+    text = page(board, tmp_path)
+    assert "an earlier one than that of the ranks today" in text
+    assert not re.search(r"<script>x", text)
