@@ -17,7 +17,7 @@ from voxelboard.benchmark.atomic import replace_file
 from voxelboard.benchmark.errors import DataError
 
 FOLDER = "captions"
-Analysis = Literal["searchlight", "contrasts", "networks", "vision"]
+Analysis = Literal["searchlight", "contrasts", "decoding", "networks", "vision"]
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
@@ -139,8 +139,43 @@ class Losses:
 
 @with_config(_STRICT)
 @dataclass(frozen=True)
+class SubjectScore:
+    """One number of one subject with its 95 % interval over images; None where there is none."""
+
+    name: str
+    subject: str
+    estimate: float | None
+    low: float | None
+    high: float | None
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True)
+class DecodedImage:
+    """A test image and the captions of a library that are nearest to what a brain predicts, nearest first.
+
+    Attributes
+    ----------
+    quality_rank : place of the image among the test images by the similarity of its own prediction and embedding, 0 the best.
+    candidate_rank : of its own embedding when it is added to the library, 0 the best; ties count half.
+    said : its first caption; nearest, similarity : of the library.
+    """
+
+    subject: str
+    image: int
+    quality_rank: int
+    candidate_rank: float
+    said: str
+    nearest: tuple[str, ...]
+    similarity: tuple[float, ...]
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True)
 class AnalysisTables:
-    """One file: tests of maps (searchlight, contrasts), or alignments of networks with what belongs to them."""
+    """One file: tests of maps (searchlight, contrasts), scores and images (decoding), or alignments of networks with what belongs
+    to them.
+    """
 
     stamp: AnalysisStamp
     tests: tuple[RegionTest, ...] = ()
@@ -148,6 +183,8 @@ class AnalysisTables:
     differences: tuple[Difference, ...] = ()
     comparisons: tuple[PairedComparison, ...] = ()
     losses: tuple[Losses, ...] = ()
+    scores: tuple[SubjectScore, ...] = ()
+    images: tuple[DecodedImage, ...] = ()
 
     def save(self, path: Path) -> None:
         """Write the file in one step."""
@@ -174,7 +211,7 @@ def find_analyses(studies: Path) -> tuple[AnalysisTables, ...]:
     DataError
         for a damaged one.
     """
-    names = ("searchlight.json", "contrasts.json", "networks.json", "vision-*.json")
+    names = ("searchlight.json", "contrasts.json", "decoding.json", "networks.json", "vision-*.json")
     paths = sorted(path for name in names for path in (studies / FOLDER).rglob(name))
     return tuple(read_analysis(path) for path in paths)
 

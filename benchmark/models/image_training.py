@@ -238,7 +238,7 @@ def _digest(images: torch.Tensor, targets: torch.Tensor) -> str:
     digest = hashlib.sha256()
     for table in (images, targets):
         digest.update(repr(tuple(table.shape)).encode())
-        digest.update(table.contiguous().numpy())
+        digest.update(table.contiguous().numpy().data)
     return digest.hexdigest()
 
 

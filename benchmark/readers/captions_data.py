@@ -31,6 +31,7 @@ class ImageResponses:
     test : (n_repeats, n_test, n_voxels) each presentation by itself.
     rois : (n_voxels,) label of each voxel.
     positions : (n_voxels, 3) place in the volume ``grid_shape``, or None on a surface.
+    ncsnr : (n_voxels,) published noise-ceiling signal-to-noise ratio of one presentation, or None: it is then that of the test images.
     vertices : (n_voxels,) int32 place on fsaverage5, -1 for none, or None where responses lie on no shared surface. For maps
         only: it is no part of the hash.
     """
@@ -44,6 +45,7 @@ class ImageResponses:
     positions: IntArray | None = None
     grid_shape: tuple[int, int, int] | None = None
     vertices: NDArray[np.int32] | None = None
+    ncsnr: Float32Array | None = None
 
     @property
     def n_voxels(self) -> int:

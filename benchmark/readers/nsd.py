@@ -9,6 +9,7 @@ so that the sessions of a subject are read once.
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from voxelboard.benchmark.readers.cards import Card, ImageSplit
 from voxelboard.benchmark.readers.coco import read_coco
 from voxelboard.benchmark.readers.nsd_betas import (
     VolumeVoxels,
+    read_ncsnr,
     read_surface_session,
     read_volume_session,
     session_file,
@@ -47,7 +49,9 @@ from voxelboard.benchmark.readers.surfaces import surface_of, vertices
 from voxelboard.benchmark.readers.volumes import read_label_names, read_surface_map, read_volume
 from voxelboard.benchmark.stimuli.captions import CaptionedImages, captioned_images, picture_statistics
 
-VARIANTS = ("", "fsaverage")
+VOLUME, SURFACE = "func1pt8mm", "fsaverage"  # spaces, as the release names its folders
+STREAMS = "streams"
+_MIN_VOXELS = 2  # of a region in every subject: RDMs of correlations need two
 _BETAS = "betas_fithrf_GLMdenoise_RR"
 _STIMULI = "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5"
 _FORMAT = 1  # of what is kept
@@ -64,7 +68,8 @@ class Nsd:
     ----------
     card : of the data set. Its options: ``sessions`` (of each subject), ``trials_per_session``.
     folder : with ``nsddata``, ``nsddata_betas``, ``nsddata_stimuli`` as released, and ``annotations`` of COCO 2017.
-    variant : ``""`` for volumes, ``"fsaverage"`` for the surface.
+    variant : ``""`` for volumes, ``"fsaverage"`` for the surface; then, or after another colon, the name of a label file other than
+        ``streams`` (``floc-faces``, ``prf-visualrois``), of which the regions that all subjects have are scored.
     keep : folder for what was read and sorted.
 
     Raises
@@ -81,16 +86,14 @@ class Nsd:
     ceiling_kind: CeilingKind = "repeats"
 
     def __init__(self, card: Card, folder: Path, variant: str, keep: Path) -> None:
-        if variant not in VARIANTS:
-            raise UserError(f"{card.name} has no variant {variant!r}", f"write {card.name} or {card.name}:fsaverage")
+        self._space, self._label_file = _space_and_labels(card.name, variant)
         if not isinstance(card.split, ImageSplit):
             raise DataError(f"card {card.name}: this reader needs a split by images")
         self.name = f"{card.name}:{variant}" if variant else card.name
         self.version, self.kind = card.version, card.kind
-        self.scored_rois = card.scored_rois
-        self.in_correspondence = variant == "fsaverage"
+        self.in_correspondence = self._space == SURFACE
         self.static_vectors: StaticVectors | None = None
-        self._folder, self._keep, self._variant = folder, keep, variant
+        self._folder, self._keep = folder, keep
         sessions = [int(n) for n in card.options["sessions"].split()]
         self._sessions = dict(zip(card.subjects, sessions, strict=True))
         self._per_session = int(card.options["trials_per_session"])
@@ -104,10 +107,10 @@ class Nsd:
                 f"there are no betas of {card.name} in {folder / 'nsddata_betas'}",
                 "fill in the access agreement at naturalscenesdataset.org, then download one subject or more",
             )
+        self.scored_rois = card.scored_rois if self._label_file == STREAMS else self._common_regions()
 
     def _betas(self, subject: str) -> Path:
-        space = self._variant or "func1pt8mm"
-        return self._folder / "nsddata_betas" / "ppdata" / subject / space / _BETAS
+        return self._folder / "nsddata_betas" / "ppdata" / subject / self._space / _BETAS
 
     def _shown(self, subject: str) -> IntArray:
         n_trials = self._sessions[subject] * self._per_session
@@ -185,12 +188,13 @@ class Nsd:
             found = sort_by_image(self._read_sessions(subject, mask), shown, train_ids, self.test_ids, REPEATS)
             return {"train": found.train, "test": found.test, "kept": found.kept}
 
-        key = {"what": self._variant or "func1pt8mm", "subject": subject, "rois": list(self.scored_rois)}
+        key = {"what": self._space, "subject": subject, "rois": list(self.scored_rois)}
         files = sorted(self._betas(subject).iterdir())
         stored = self._kept({**key, "labels": _digest(labels[mask])}, files, compute)
         kept = np.asarray(stored["kept"])
         voxels = np.flatnonzero(mask.ravel())[kept]
         volume = mask.ndim == 3
+        ratio = read_ncsnr(self._betas(subject), mask)
         # a smaller surface than FreeSurfer's, as in tests, has no place on the shared one
         surface = None if volume else surface_of(mask.size)
         return ImageResponses(
@@ -203,6 +207,7 @@ class Nsd:
             np.stack(np.unravel_index(voxels, mask.shape), axis=1).astype(np.int64) if volume else None,
             (int(mask.shape[0]), int(mask.shape[1]), int(mask.shape[2])) if volume else None,
             None if surface is None else vertices(surface, mask.size)[voxels],
+            None if ratio is None else ratio[kept],
         )
 
     def responses_sha256(self, subject: str) -> str:
@@ -212,31 +217,69 @@ class Nsd:
     def _read_sessions(self, subject: str, mask: NDArray[np.bool_]) -> Iterator[Float32Array]:
         folder = self._betas(subject)
         for session in range(1, self._sessions[subject] + 1):
-            if self._variant:
+            if self._space == SURFACE:
                 yield read_surface_session(folder, session, mask, self._per_session)
             else:
                 yield read_volume_session(session_file(folder, session), VolumeVoxels(mask), self._per_session)
 
     def _regions(self, subject: str) -> tuple[NDArray[np.str_], NDArray[np.bool_]]:
         """The name of the region of every voxel (x, y, z) or vertex, and which are scored."""
-        hint = "get the regions of nsddata; the access agreement covers them"
-        if self._variant:
-            labels = self._folder / "nsddata" / "freesurfer" / "fsaverage" / "label"
-            numbers = np.concatenate([read_surface_map(labels / f"{h}.streams.mgz", hint) for h in ("lh", "rh")])
-        else:
-            labels = self._folder / "nsddata" / "freesurfer" / subject / "label"
-            roi = self._folder / "nsddata" / "ppdata" / subject / "func1pt8mm" / "roi" / "streams.nii.gz"
-            numbers = read_volume(roi, hint).values
-        names = read_label_names(labels / "streams.mgz.ctab")
-        absent = [roi for roi in self.scored_rois if roi not in names.values()]
+        table, names = self._labels(subject)
+        absent = [roi for roi in self.scored_rois if roi not in names]
         if absent:
             raise DataError(
-                f"streams.mgz.ctab of {subject} has no region {', '.join(absent)}; it has {list(names.values())}"
+                f"{self._label_file}.mgz.ctab of {subject} has no region {', '.join(absent)}; it has {list(names)}"
             )
-        table = np.full(numbers.shape, "-", dtype="<U32")
-        for number, name in names.items():
-            table[np.rint(numbers) == number] = name
         return table, np.isin(table, self.scored_rois)
+
+    def _labels(self, subject: str) -> tuple[NDArray[np.str_], tuple[str, ...]]:
+        """The name of every voxel or vertex, ``-`` where it has none, and all names but that of 0."""
+        hint, name = "get the regions of nsddata; the access agreement covers them", self._label_file
+        place = self._folder / "nsddata" / "freesurfer" / (SURFACE if self._space == SURFACE else subject) / "label"
+        if self._space == SURFACE:
+            numbers = np.concatenate([read_surface_map(place / f"{h}.{name}.mgz", hint) for h in ("lh", "rh")])
+        else:
+            numbers = read_volume(self._region_folder(subject) / f"{name}.nii.gz", hint).values
+        names = read_label_names(place / f"{name}.mgz.ctab")
+        table = np.full(numbers.shape, "-", dtype="<U32")
+        for number, region in names.items():
+            table[np.rint(numbers) == number] = region
+        return table, tuple(region for number, region in names.items() if number > 0)
+
+    def _region_folder(self, subject: str) -> Path:
+        return self._folder / "nsddata" / "ppdata" / subject / VOLUME / "roi"
+
+    def _common_regions(self) -> tuple[str, ...]:
+        """The regions of a label file that every subject has, in the order of its table.
+
+        Raises
+        ------
+        UserError
+            for a name that no label file has, with those that are there.
+        DataError
+            when subjects have no region in common.
+        """
+        first = self.subjects[0]
+        if self._space == SURFACE:
+            label = self._folder / "nsddata" / "freesurfer" / SURFACE / "label"
+            known = sorted(path.name.removeprefix("lh.").removesuffix(".mgz") for path in label.glob("lh.*.mgz"))
+        else:
+            files = (path.name.removesuffix(".nii.gz") for path in self._region_folder(first).glob("*.nii.gz"))
+            known = sorted(name for name in files if not name.startswith(("lh.", "rh.")))
+        if self._label_file not in known:
+            there = f"regions that are there: {', '.join(known) or 'none'}"
+            raise UserError(
+                f"{self.name} has no variant or regions {self._label_file!r}", f"{there}; the surface is {SURFACE}"
+            )
+        found = [self._labels(subject) for subject in self.subjects]
+        common = tuple(
+            name
+            for name in found[0][1]
+            if all(name in names and (table == name).sum() >= _MIN_VOXELS for table, names in found)
+        )
+        if not common:
+            raise DataError(f"{self.name}: the subjects have no region of {self._label_file} in common")
+        return common
 
     def _kept(self, key: dict[str, Any], files: Sequence[Path], compute: Any) -> dict[str, NDArray[Any]]:
         """Arrays under the hash of what they were made of: the card's version, and name, size and date of the files."""
@@ -252,6 +295,25 @@ class Nsd:
             path.stem: np.load(path, mmap_mode="r" if path.stat().st_size > 1 << 20 else None, allow_pickle=False)
             for path in sorted(folder.glob("*.npy"))
         }
+
+
+def _space_and_labels(name: str, variant: str) -> tuple[str, str]:
+    """``""``, ``fsaverage``, ``REGIONS`` and ``fsaverage:REGIONS``: which space, and the label file of the regions.
+
+    Raises
+    ------
+    UserError
+        for anything else.
+    """
+    parts = variant.split(":") if variant else []
+    space = SURFACE if parts[:1] == [SURFACE] else VOLUME
+    labels = parts[1:] if space == SURFACE else parts
+    if len(labels) > 1 or not all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", label) for label in labels):
+        raise UserError(
+            f"{name} has no variant {variant!r}",
+            f"write {name}, {name}:{SURFACE}, {name}:REGIONS or {name}:{SURFACE}:REGIONS",
+        )
+    return space, labels[0] if labels else STREAMS
 
 
 def _save(array: NDArray[Any], file: BinaryIO) -> None:

@@ -21,7 +21,7 @@ from voxelboard.benchmark.readers.arrays import (
 )
 from voxelboard.benchmark.readers.captions_data import check_percent
 from voxelboard.benchmark.readers.packages import load_package
-from voxelboard.benchmark.readers.volumes import read_surface_map
+from voxelboard.benchmark.readers.volumes import read_surface_map, read_volume
 
 Float32Array = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -126,6 +126,34 @@ def read_surface_session(folder: Path, session: int, vertices: NDArray[np.bool_]
     betas = np.concatenate(parts, axis=1)[:, vertices]
     check_percent(betas[:, np.isfinite(betas).all(axis=0)], f"{hemisphere}.betas_session{session:02d}.mgh")
     return betas
+
+
+def read_ncsnr(folder: Path, mask: NDArray[np.bool_]) -> Float32Array | None:
+    """(n_voxels,) the noise-ceiling signal-to-noise ratio that is released beside the betas, in C order of ``mask``; None without it.
+
+    Parameters
+    ----------
+    mask : (x, y, z) of a volume, or (n_vertices,) of both hemispheres, left first.
+
+    Raises
+    ------
+    DataError
+        for one of another grid.
+    """
+    names = ("ncsnr.nii.gz",) if mask.ndim == 3 else ("lh.ncsnr.mgh", "rh.ncsnr.mgh")
+    paths = [folder / name for name in names]
+    if not all(path.is_file() for path in paths):
+        return None
+    if mask.ndim == 3:
+        values = np.asarray(read_volume(paths[0], _HINT).values, dtype=np.float32)
+    else:
+        values = np.concatenate([read_surface_map(path, _HINT) for path in paths])
+    if values.shape != mask.shape:
+        raise DataError(
+            f"{paths[0].name}: {values.shape}, the regions are of {mask.shape}",
+            "the mask is of another grid: regions, betas and ncsnr must be of the same space",
+        )
+    return np.ascontiguousarray(values[mask])
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,13 @@ from voxelboard.benchmark.features.caption_embeddings import ImageEmbeddings
 from voxelboard.benchmark.protocol import CaptionsPolicy, Protocol
 from voxelboard.benchmark.readers.captions_data import CaptionsData, ImageResponses
 from voxelboard.benchmark.records import Estimate
-from voxelboard.benchmark.similarity.rdms import ImageSets, correlation_distances, draw_image_sets, residual_rdms
+from voxelboard.benchmark.similarity.rdms import (
+    ImageSets,
+    correlation_distances,
+    draw_image_sets,
+    rdm_correlations,
+    residual_rdms,
+)
 from voxelboard.benchmark.similarity.rsa import (
     RoiRdms,
     crossvalidated_roi_rdms,
@@ -24,7 +30,7 @@ from voxelboard.benchmark.similarity.rsa import (
 )
 from voxelboard.benchmark.statistics.gates import signal_gate
 from voxelboard.benchmark.statistics.influence import unit_influence
-from voxelboard.benchmark.statistics.intervals import single_subject_interval
+from voxelboard.benchmark.statistics.intervals import jackknife_interval, single_subject_interval
 from voxelboard.benchmark.statistics.scores import BlockStatistics
 from voxelboard.benchmark.stimuli.captions import CaptionedImages, IntArray
 from voxelboard.benchmark.tasks.scoring import missing, summarise, to_estimate
@@ -77,13 +83,14 @@ def subject_geometry(
 
 @dataclass(frozen=True, eq=False)
 class SharedGeometry:
-    """The unbiased RDMs of all subjects on blocks of the shared test images.
+    """The RDMs of all subjects on blocks of the shared test images.
 
-    rdms : subject -> cross-validated RDMs; block_rows : (n_blocks, block_size) rows of the embeddings; floor :
+    rdms : subject -> cross-validated RDMs; noisy : subject -> ``1 - r`` RDMs of the mean responses, as published; block_rows : (n_blocks, block_size) rows of the embeddings; floor :
     (n_floor, n_blocks, n_pairs).
     """
 
     rdms: Mapping[str, RoiRdms]
+    noisy: Mapping[str, RoiRdms]
     block_rows: IntArray
     floor: FloatArray
 
@@ -93,14 +100,15 @@ def shared_geometry(data: CaptionsData, policy: CaptionsPolicy) -> SharedGeometr
     size = policy.rdm_block_images
     n_blocks = len(data.test_ids) // size
     blocks = np.arange(n_blocks * size).reshape(n_blocks, size)  # test ids are a random sample: contiguous is random
-    rdms = {}
+    rdms, noisy = {}, {}
     for subject in data.subjects:
         responses = data.responses(subject)
         if not np.array_equal(responses.test_ids, data.test_ids):
             raise DataError(f"{data.name}: {subject} has other test images than the data set says")
         rdms[subject] = crossvalidated_roi_rdms(responses.test, responses.rois, data.scored_rois, blocks)
+        noisy[subject] = roi_rdms(responses.test_mean, responses.rois, data.scored_rois, blocks)
     rows = data.images.rows(data.test_ids)[blocks]
-    return SharedGeometry(rdms, rows, floor_rdms(data.images, rows))
+    return SharedGeometry(rdms, noisy, rows, floor_rdms(data.images, rows))
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +120,7 @@ class Rsa:
     by_set : (n_rois, n_sets) raw r, each set at the layer that the other training sets choose.
     layers : (n_rois,) the layer that all training sets choose.
     raw, unique, floor : block statistics of the noise-corrected scores on the test images; None for a subject alone.
+    published : (2, n_rois, n_blocks) r of the model's and of the other subjects' mean RDM with the subject's noisy one.
     """
 
     by_set: FloatArray
@@ -119,6 +128,7 @@ class Rsa:
     raw: BlockStatistics | None
     unique: BlockStatistics | None
     floor: BlockStatistics | None
+    published: FloatArray | None
 
 
 def model_rsa(embeddings: ImageEmbeddings, own: SubjectGeometry, shared: SharedGeometry) -> Rsa:
@@ -131,7 +141,9 @@ def model_rsa(embeddings: ImageEmbeddings, own: SubjectGeometry, shared: SharedG
     r = np.stack(found)  # (n_layers, n_rois, n_sets)
     layers = r[:, :, own.trained].mean(axis=2).argmax(axis=0)
     by_set = np.stack([_at_layer_of_others(r, own.trained, i) for i in range(r.shape[2])], axis=1)
-    return Rsa(by_set, layers, *_block_statistics(np.stack(tested), layers, own.sets.subject, shared))
+    on_blocks = np.stack(tested)
+    statistics = _block_statistics(on_blocks, layers, own.sets.subject, shared)
+    return Rsa(by_set, layers, *statistics, _published(on_blocks[layers], own.sets.subject, shared))
 
 
 def _at_layer_of_others(r: FloatArray, trained: NDArray[np.bool_], number: int) -> FloatArray:
@@ -156,6 +168,14 @@ def _block_statistics(
     return tuple(rdm_statistics(rdm, own, others) for rdm in (raw, unique, together))  # type: ignore[return-value]
 
 
+def _published(model: FloatArray, subject: str, shared: SharedGeometry) -> FloatArray | None:
+    """Of the model (n_rois, n_blocks, n_pairs) and of the other subjects: Doerig et al. 2025 divide the first by the second."""
+    if len(shared.noisy) < 2:
+        return None
+    own, others = shared.noisy[subject].rdms, mean_of_others(shared.noisy, subject)
+    return np.stack([rdm_correlations(model, own), rdm_correlations(others, own)])
+
+
 def embedding_rdms(table: NDArray[np.floating], sets: IntArray) -> FloatArray:
     """(n_sets, n_pairs) ``1 - r`` of embeddings; squared distances where one of them is constant over its features."""
     values = np.asarray(table, dtype=np.float64)
@@ -174,8 +194,12 @@ def _squared(values: FloatArray) -> FloatArray:
 
 
 def rsa_estimates(rsa: Rsa, rois: Sequence[str], protocol: Protocol) -> dict[str, RoiEstimates]:
-    """``rsa_r`` over sets, and ``rsa``, ``rsa_unique``, ``rsa_floor`` in units of H, each by ROI and over ROIs."""
+    """``rsa_r`` over sets; ``rsa``, ``rsa_unique``, ``rsa_floor`` in units of H; the published ceiling and corrected r.
+
+    Each by ROI and over ROIs.
+    """
     estimates = {"rsa_r": set_estimates(rsa.by_set, rois, "mean RSA r over disjoint sets of images, t")}
+    estimates |= _published_estimates(rsa.published, rois, protocol)
     size = protocol.captions.rdm_block_images
     for name, table in (("rsa", rsa.raw), ("rsa_unique", rsa.unique), ("rsa_floor", rsa.floor)):
         estimator = f"H of RDM entries, inter-subject, blocks of {size} test images, t"
@@ -187,6 +211,41 @@ def rsa_estimates(rsa: Rsa, rois: Sequence[str], protocol: Protocol) -> dict[str
         overall, by_roi = summarise(influence, rois, estimator, "H", protocol.score.confidence)
         estimates[name] = with_overall(overall, by_roi)
     return estimates
+
+
+def _published_estimates(
+    published: FloatArray | None, rois: Sequence[str], protocol: Protocol
+) -> dict[str, RoiEstimates]:
+    """``rsa_ceiling``: r of a subject's RDM with the mean of the others'; ``rsa_corrected``: the model's r over it."""
+    blocks = f"blocks of {protocol.captions.rdm_block_images} test images"
+    names = {
+        "rsa_ceiling": f"r of the noisy RDM with the mean of the other subjects', {blocks}, t",
+        "rsa_corrected": f"r of the model over that of the other subjects, {blocks}, jackknife",
+    }
+    if published is None:
+        alone = "this data set has one subject"
+        return {n: dict.fromkeys((None, *rois), missing(text, "r", alone)) for n, text in names.items()}
+    ceiling = set_estimates(published[1], rois, names["rsa_ceiling"])
+    totals = published.sum(axis=2)
+    left_out = totals[..., None] - published  # (2, n_rois, n_blocks)
+    corrected: RoiEstimates = {}
+    passed = [(ceiling[roi].low or 0.0) > 0 for roi in rois]
+    for number, roi in enumerate(rois):
+        corrected[roi] = _ratio(totals[:, [number]], left_out[:, [number]], [passed[number]], names["rsa_corrected"])
+    return {
+        "rsa_ceiling": ceiling,
+        "rsa_corrected": {None: _ratio(totals, left_out, passed, names["rsa_corrected"]), **corrected},
+    }
+
+
+def _ratio(totals: FloatArray, left_out: FloatArray, passed: Sequence[bool], estimator: str) -> Estimate:
+    """Mean over regions (2, n_rois) of the first over the second, with a jackknife; regions without a ceiling are left out."""
+    kept = np.flatnonzero(passed)
+    if not len(kept) or (left_out[1, kept] <= 0).any():
+        return missing(estimator, "r", "the ceiling is not reliably above 0")
+    estimate = float((totals[0, kept] / totals[1, kept]).mean())
+    draws = (left_out[0, kept] / left_out[1, kept]).mean(axis=0)
+    return to_estimate(jackknife_interval(estimate, draws, estimator), estimator, "r")
 
 
 def with_overall(overall: Estimate, by_roi: Mapping[str, Estimate]) -> RoiEstimates:

@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 
 from voxelboard.benchmark.errors import InvalidNumbers
 from voxelboard.benchmark.protocol import Protocol
+from voxelboard.benchmark.readers.captions_data import ImageResponses
 from voxelboard.benchmark.records import Checks, Estimate, LayerProfile
 from voxelboard.benchmark.similarity.retrieval import similarity_table
+from voxelboard.benchmark.statistics.ceilings import ncsnr, ncsnr_noise_ceiling
 from voxelboard.benchmark.statistics.geometry import normalised_ranks, top_k
 from voxelboard.benchmark.statistics.scores import BlockStatistics
 from voxelboard.benchmark.tasks.caption_encoding import NOISE_BRAIN, CaptionEncoding, PreparedSubject
@@ -175,16 +177,31 @@ def layer_profiles(
     }
 
 
+def voxel_ceilings(responses: ImageResponses) -> Float32Array:
+    """(n_voxels,) noise ceiling of each voxel in r for the mean of all repeats, from the ratio of Allen et al. 2022.
+
+    The published ratio where there is one, else that of the test images. It has no interval and is for pictures: scores rest on
+    pooled signal power.
+    """
+    ratio = responses.ncsnr if responses.ncsnr is not None else ncsnr(responses.test.transpose(1, 0, 2))[0]
+    ceiling = np.sqrt(ncsnr_noise_ceiling(np.asarray(ratio, dtype=np.float64), responses.n_repeats))
+    return ceiling.astype(np.float32)
+
+
 def record_arrays(
-    stats: Mapping[str, BlockStatistics], test: HeldOutResponses, voxels: Mapping[str, Float32Array]
+    stats: Mapping[str, BlockStatistics],
+    test: HeldOutResponses,
+    voxels: Mapping[str, Float32Array],
+    ceilings: Float32Array,
 ) -> Arrays:
-    """What a record ships so that anyone can score again: block tables by row, r by voxel."""
+    """What a record ships so that anyone can score again: block tables by row, r and ceiling by voxel."""
     first = stats["unique"]
     arrays: Arrays = {
         "rois": np.array(test.scored),
         "block_segment": first.block_segment,
         "block_trs": np.array(first.block_trs),
         "voxel_roi": test.rois,
+        "voxel_ceiling": ceilings,
     }
     for row, table in stats.items():
         arrays[f"stats__{row}"] = np.stack([table.c, table.q, table.s], axis=-1)  # (n_blocks, n_rois, 3)

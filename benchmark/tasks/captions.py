@@ -65,6 +65,7 @@ from voxelboard.benchmark.tasks.caption_scores import (
     layer_profiles,
     record_arrays,
     retrieval_estimates,
+    voxel_ceilings,
 )
 from voxelboard.benchmark.tasks.caption_sources import CaptionSources, open_caption_sources
 from voxelboard.benchmark.tasks.caption_work import caption_work
@@ -209,7 +210,7 @@ def _score(
     found, voxels = encoding_estimates(predictions, stats, test, list(scored.twins), protocol)
     rsa = rsa_estimates(scored.rsa, test.scored, protocol)
     everything = {**found, **rsa}
-    arrays = record_arrays(stats, test, voxels)
+    arrays = record_arrays(stats, test, voxels, voxel_ceilings(subject.responses))
     for row, table in (("raw", scored.rsa.raw), ("unique", scored.rsa.unique), ("floor", scored.rsa.floor)):
         if table is not None:
             arrays[f"rdm__{row}"] = np.stack([table.c, table.q, table.s], axis=-1)  # (n_blocks, n_rois, 3)

@@ -9,7 +9,14 @@ from typing import Any, Literal
 import numpy as np
 from markupsafe import Markup
 
-from voxelboard.benchmark.caption_tables import Alignment, AnalysisStamp, AnalysisTables, RegionTest, find_analyses
+from voxelboard.benchmark.caption_tables import (
+    Alignment,
+    AnalysisStamp,
+    AnalysisTables,
+    RegionTest,
+    SubjectScore,
+    find_analyses,
+)
 from voxelboard.benchmark.protocol import PROTOCOLS
 from voxelboard.benchmark.records import STUDIES
 from voxelboard.benchmark.statistics.intervals import Interval, t_interval
@@ -25,7 +32,15 @@ _LINES: dict[str, Literal["test", "inner", "r"]] = {
     "category-trained": "inner",
     "untrained": "r",
 }
-_NO_CHARTS: dict[str, Any] = {"curves": [], "profiles": []}
+_NOTHING_ELSE: dict[str, Any] = {"curves": [], "profiles": [], "examples": []}
+_DECODED = {
+    "retrieval": "true caption among those of the test images: 2 (normalised rank − .5)",
+    "library": "true caption added to the library: 1 − 2 rank / captions",
+    "own_r": "r of the predicted embedding with the true one",
+    "caption_ceiling": "ceiling: r of a caption with the image’s others",
+    "top1": "true caption first among the test images",
+    "top5": "true caption among the first five",
+}
 Cell = tuple[str, str, bool, str]  # number, interval, clear of 0, note
 
 
@@ -67,6 +82,7 @@ def _part(analyses: Sequence[AnalysisTables], identity: str) -> dict[str, Any]:
     drawn: dict[str, Callable[[AnalysisTables], dict[str, Any]]] = {
         "searchlight": _maps,
         "contrasts": _maps,
+        "decoding": _decoding,
         "networks": _networks,
         "vision": _vision,
     }
@@ -82,7 +98,7 @@ def _part(analyses: Sequence[AnalysisTables], identity: str) -> dict[str, Any]:
         ],
         "analyses": [
             {
-                **_NO_CHARTS,
+                **_NOTHING_ELSE,
                 "analysis": one.stamp.analysis,
                 "summary": _summary(one.stamp),
                 **drawn[one.stamp.analysis](one),
@@ -137,10 +153,48 @@ def _aligned(places: Sequence[Alignment]) -> Cell | None:
     """Mean over seeds of one place of a network, with its interval over subjects."""
     if not places:
         return None
-    by_subject = np.mean([one.by_subject for one in places], axis=0)
-    interval = _over_subjects(by_subject.tolist())
+    return _mean_of(np.mean([one.by_subject for one in places], axis=0).tolist())
+
+
+def _decoding(tables: AnalysisTables) -> dict[str, Any]:
+    """Scores by subject with their mean, and examples from the best decoded image to the worst."""
+    subjects = list(dict.fromkeys(score.subject for score in tables.scores))
+    rows = []
+    for name in dict.fromkeys(score.name for score in tables.scores):
+        own = {score.subject: score for score in tables.scores if score.name == name}
+        known = [score.estimate for score in own.values() if score.estimate is not None]
+        cells = [_mean_of(known) if len(known) == len(subjects) else None]
+        cells += [_scored(own.get(subject)) for subject in subjects]
+        rows.append((_DECODED.get(name, plain(name, 60)), cells))
+    examples = [
+        (
+            f"{image.quality_rank + 1}",
+            plain(image.said, 200),
+            plain(image.nearest[0], 200) if image.nearest else "–",
+            number(image.similarity[0], 2) if image.similarity else "–",
+            f"{image.candidate_rank + 1:,.0f}",
+        )
+        for image in tables.images
+    ]
+    return {
+        "regions": ["all subjects", *(plain(subject, 20) for subject in subjects)],
+        "rows": rows,
+        "examples": examples,
+        "example_of": plain(tables.images[0].subject, 40) if tables.images else "",
+    }
+
+
+def _scored(score: SubjectScore | None) -> Cell | None:
+    if score is None or score.estimate is None:
+        return None
+    interval = "" if score.low is None or score.high is None else bounds(score.low, score.high)
+    return number(score.estimate), interval, False, ""
+
+
+def _mean_of(values: Sequence[float]) -> Cell:
+    interval = _over_subjects(values)
     shown = "" if interval is None else bounds(interval.low, interval.high)
-    return number(float(by_subject.mean())), shown, False, ""
+    return number(float(np.mean(values))), shown, False, ""
 
 
 def _networks(tables: AnalysisTables) -> dict[str, Any]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from voxelboard.benchmark.tasks.caption_maps import GroupMaps
 
 captions_app = typer.Typer(
-    help="Task captions beside the ranks: searchlight, contrasts from text, networks from pictures to captions. Results go to "
+    help="Task captions beside the ranks: searchlight, contrasts from text, decoding, networks from pictures to captions. Results go to "
     "studies/captions/MODEL--DATA in the folder of records (--output), and `voxelboard render` shows them on a page of their own.",
     no_args_is_help=True,
 )
@@ -102,6 +102,62 @@ def contrasts(
     opened = _open(model, data, output, device, offline=offline, quiet=quiet)
     found = contrast_group_maps(opened.submission, opened.data, opened.context, layer=layer)
     _show(found, opened, opened.stamp("contrasts", found.layer, {}), as_json=as_json)
+
+
+@captions_app.command()
+def decoding(
+    model: Model = "planted-q0.9",
+    data: Data = "simulated-captions",
+    layer: Layer = None,
+    library: Annotated[
+        Path | None,
+        typer.Option(
+            "--library",
+            envvar="VOXELBOARD_LIBRARY",
+            help="Captions to look up, one a line; millions are fine. [default: those of the training images]",
+            show_default=False,
+            dir_okay=False,
+        ),
+    ] = None,
+    output: Output = DEFAULT_OUTPUT,
+    device: Device = "auto",
+    offline: Offline = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """From each brain to the embedding of what was seen, and to the captions of a library nearest to it.
+
+    Ranks of the true caption, the ceiling of decoding, and examples. Writes decoding.json; the embedded library is kept.
+    """
+    from voxelboard.benchmark.caption_tables import AnalysisTables
+    from voxelboard.benchmark.tasks.caption_decoding import decode_captions, read_captions
+
+    captions = None if library is None else read_captions(library)
+    opened = _open(model, data, output, device, offline=offline, quiet=quiet)
+    found = decode_captions(
+        opened.submission, opened.data, opened.context, opened.folder, layer=layer, library=captions
+    )
+    source = "captions of the training images" if library is None else library.name
+    settings = {"library": f"{found.n_library:,} captions ({source})"}
+    path = opened.folder / "decoding.json"
+    tables = AnalysisTables(opened.stamp("decoding", found.layer, settings), scores=found.scores, images=found.images)
+    tables.save(path)
+    if as_json:
+        put_json({"layer": found.layer, "scores": [vars(one) for one in found.scores], "file": str(path)})
+        return
+    names = list(dict.fromkeys(score.name for score in found.scores))
+    rows = [
+        (name, *("" if one.estimate is None else f"{one.estimate:.3f}" for one in found.scores if one.name == name))
+        for name in names
+    ]
+    subjects = opened.data.subjects
+    put_table(("score", *subjects), rows, right=range(1, 1 + len(subjects)))
+    put_table(
+        ("image", "place", "rank in library", "was said", "decoded"),
+        [(str(i.image), str(i.quality_rank), f"{i.candidate_rank:g}", i.said, i.nearest[0]) for i in found.images],
+        right=(0, 1, 2),
+    )
+    put(f"layer {found.layer}, {found.n_library:,} captions searched; results: {path}")
 
 
 @captions_app.command()
@@ -242,7 +298,12 @@ def _open(model: str, data: str, output: Path, device: str, *, offline: bool, qu
     from voxelboard.benchmark.tasks.base import RunContext
 
     def progress(stage: str, done: int, total: int) -> None:
-        if not quiet and total and done < total and stage in ("layer", "searchlight", "contrasts"):
+        if (
+            not quiet
+            and total
+            and done < total
+            and stage in ("layer", "searchlight", "contrasts", "decoding", "library")
+        ):
             say(f"[{done + 1}/{total}] {stage}")
 
     settings = Settings(protocol=load_protocol("v1"), device=device, offline=offline)

@@ -13,9 +13,11 @@ from voxelboard.benchmark.caption_tables import (
     Analysis,
     AnalysisStamp,
     AnalysisTables,
+    DecodedImage,
     Difference,
     Losses,
     RegionTest,
+    SubjectScore,
 )
 from voxelboard.benchmark.errors import DataError
 from voxelboard.benchmark.protocol import V1
@@ -71,6 +73,18 @@ NETS = AnalysisTables(
 )
 
 
+DECODED = AnalysisTables(
+    stamp("decoding"),
+    scores=(
+        SubjectScore("retrieval", "s1", 0.5, 0.4, 0.6),
+        SubjectScore("retrieval", "s2", 0.7, 0.6, 0.8),
+        SubjectScore("top1", "s1", None, None, None),
+        SubjectScore("top1", "s2", 0.1, 0.0, 0.2),
+    ),
+    images=(DecodedImage("s1", 7, 0, 41.0, "A dog <b>runs</b>.", ("A dog walks.", "A cat."), (0.91, 0.5)),),
+)
+
+
 @pytest.fixture
 def board(tmp_path: Path) -> Plant:
     plant = Plant(tmp_path / "records", dataset="simulated-captions")
@@ -114,6 +128,17 @@ def test_every_number_is_on_the_page_with_its_interval_and_what_is_clear_is_bold
     assert 'href="captions.html"' in index
 
 
+def test_what_was_decoded_is_told_by_subject_with_examples(board: Plant, tmp_path: Path) -> None:
+    write(board, DECODED)
+    text = page(board, tmp_path)
+    assert ">0.500 <small>[0.400, 0.600]</small>" in text
+    assert ">0.600 <small>[−0.671, 1.871]</small>" in text  # mean of .5 and .7, t interval over two
+    # a mean over those that have a number would be of other subjects than the row above
+    assert text.count('<span class="none">–</span>') == 2
+    assert "A dog &lt;b&gt;runs&lt;/b&gt;.</td><td>A dog walks.</td>" in text
+    assert '<td class="n">42</td>' in text
+
+
 def test_a_board_of_recorded_brains_never_shows_simulated_analyses(tmp_path: Path) -> None:
     plant = Plant(tmp_path / "records", dataset="real-set", kind="real")
     plant.submission("org/one", 0.1)
@@ -134,7 +159,7 @@ def test_what_is_not_public_is_shown_only_where_the_board_shows_the_model(board:
 
 def test_a_board_without_analyses_has_no_page_of_them(board: Plant, tmp_path: Path) -> None:
     assert page(board, tmp_path) == ""
-    assert "captions.html" not in (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    assert 'href="captions.html"' not in (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
 
 
 def test_a_damaged_analysis_is_named(board: Plant, tmp_path: Path) -> None:

@@ -163,14 +163,25 @@ class NsdTwin:
         roi.mkdir(parents=True)
         labels = np.random.default_rng([self.seed, 4]).permutation(np.arange(np.prod(grid)) % 9 - 1).reshape(grid)
         nibabel.save(nibabel.Nifti1Image(labels.astype(np.int16), np.eye(4)), roi / "streams.nii.gz")
+        # subj02 lacks the second region
+        faces = np.where(labels == 1, 1, np.where((labels == 5) & (subject == SUBJECTS[0]), 2, 0))
+        nibabel.save(nibabel.Nifti1Image(faces.astype(np.int16), np.eye(4)), roi / "floc-faces.nii.gz")
         table = self.folder / "nsddata" / "freesurfer" / subject / "label"
         table.mkdir(parents=True)
+        (table / "floc-faces.mgz.ctab").write_text("0 Unknown\n1 OFA\n2 FFA-1\n")
         (table / "streams.mgz.ctab").write_text("".join(f"{n} {name}\n" for n, name in STREAMS.items()))
         place = self.folder / "nsddata_betas" / "ppdata" / subject / "func1pt8mm" / BETAS
         place.mkdir(parents=True)
+        ratio = self.ncsnr(subject, int(np.prod(grid))).reshape(grid)
+        nibabel.save(nibabel.Nifti1Image(ratio, np.eye(4)), place / "ncsnr.nii.gz")
         for session, betas in enumerate(self.trials(subject, int(np.prod(grid))), 1):
             volume = np.rint(betas * 300).astype(np.int16).reshape(N_TRIALS, *grid)
             self.write_session(place / f"betas_session{session:02d}{self.suffix}", volume)
+
+    def ncsnr(self, subject, n_units):
+        """(n_units,) the ratio that the release states."""
+        rng = np.random.default_rng([self.seed, 5, SUBJECTS.index(subject)])
+        return rng.uniform(0.1, 1.0, n_units).astype(np.float32)
 
     def write_session(self, path, volume):
         """``volume`` (n_trials, x, y, z)."""
@@ -196,6 +207,10 @@ class NsdTwin:
         for subject in SUBJECTS:
             place = self.folder / "nsddata_betas" / "ppdata" / subject / "fsaverage" / BETAS
             place.mkdir(parents=True)
+            ratios = np.split(self.ncsnr(subject, sum(self.n_vertices)), [self.n_vertices[0]])
+            for hemisphere, part in zip(("lh", "rh"), ratios, strict=True):
+                image = nibabel.MGHImage(part[:, None, None], np.eye(4))
+                nibabel.save(image, place / f"{hemisphere}.ncsnr.mgh")
             for session, betas in enumerate(self.trials(subject, sum(self.n_vertices)), 1):
                 for hemisphere, part in zip(("lh", "rh"), np.split(betas, [self.n_vertices[0]], axis=1), strict=True):
                     image = nibabel.MGHImage(part.T.astype(np.float32)[:, None, None, :], np.eye(4))

@@ -84,6 +84,18 @@ def test_betas_are_scaled_z_scored_by_session_and_sorted_by_image(tmp_path, suff
         assert set(responses.rois) == set(ROIS)
 
 
+def test_the_released_ncsnr_is_that_of_each_voxel(twin, nsd, copy, tmp_path):
+    responses = nsd.responses("subj01")
+    columns = np.ravel_multi_index(tuple(responses.positions.T), GRIDS["subj01"])
+    assert np.array_equal(responses.ncsnr, twin.ncsnr("subj01", int(np.prod(GRIDS["subj01"])))[columns])
+    folder = copy / "nsddata_betas/ppdata/subj01/func1pt8mm" / BETAS
+    shutil.copy(copy / "nsddata_betas/ppdata/subj02/func1pt8mm" / BETAS / "ncsnr.nii.gz", folder)
+    with pytest.raises(DataError, match=r"ncsnr.nii.gz: \(6, 7, 8\), the regions are of \(7, 6, 5\)"):
+        open_nsd(copy, tmp_path / "p").responses("subj01")
+    (folder / "ncsnr.nii.gz").unlink()
+    assert open_nsd(copy, tmp_path / "p").responses("subj01").ncsnr is None
+
+
 def test_planted_gains_and_offsets_of_sessions_are_gone(twin, nsd):
     """A7: without noise the repeats of an image would be equal; here they differ by the noise of .1 only."""
     responses = nsd.responses("subj01")
@@ -103,11 +115,22 @@ def test_regions_are_those_of_the_streams(twin, nsd):
     assert len(responses.rois) == np.isin(streams, list(names)).sum()
 
 
+def test_other_regions_are_those_that_all_subjects_have(twin, tmp_path):
+    data = open_nsd(twin.folder, tmp_path, "floc-faces")
+    assert (data.name, data.scored_rois) == ("nsd:floc-faces", ("OFA",))
+    streams = open_nsd(twin.folder, tmp_path).responses("subj01")
+    faces = data.responses("subj01")
+    assert set(faces.rois) == {"OFA"}
+    assert np.array_equal(faces.positions, streams.positions[streams.rois == "early"])  # as the twin has them
+    assert np.array_equal(faces.test, streams.test[:, :, streams.rois == "early"])
+
+
 def test_the_surface_is_read_as_stored_left_before_right(twin, tmp_path):
     data = open_nsd(twin.folder, tmp_path, "fsaverage")
     assert data.in_correspondence
     responses = data.responses("subj02")
     assert responses.positions is None
+    assert np.array_equal(responses.ncsnr, twin.ncsnr("subj02", 44)[np.isin(twin.surface_labels, [1, 5, 6, 7])])
     assert responses.vertices is None  # 44 vertices are none of FreeSurfer's surfaces
     labels = np.arange(44) % 8
     columns = np.flatnonzero(np.isin(labels, [1, 5, 6, 7]))
@@ -273,7 +296,11 @@ def test_files_that_are_not_there_are_named_with_the_agreement(tmp_path, copy):
 
 
 def test_an_unknown_variant_or_subject_is_refused(twin, nsd, tmp_path):
-    with pytest.raises(UserError, match="no variant 'mni'"):
+    with pytest.raises(UserError, match="no variant or regions 'mni'") as caught:
         open_nsd(twin.folder, tmp_path, "mni")
+    assert "regions that are there: floc-faces, streams; the surface is fsaverage" in caught.value.hint
+    for odd in ("../streams", "fsaverage:a:b", "mni:streams", ":"):
+        with pytest.raises(UserError, match="no variant"):
+            open_nsd(twin.folder, tmp_path, odd)
     with pytest.raises(UserError, match="subj09"):
         nsd.responses("subj09")

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.spatial
 import torch
 
 from voxelboard.benchmark.environment import Stopwatch
@@ -25,12 +26,13 @@ from voxelboard.benchmark.stimuli.captions import CaptionedImages
 from voxelboard.benchmark.tasks import load_task
 from voxelboard.benchmark.tasks.base import RunContext
 from voxelboard.benchmark.tasks.caption_encoding import encode_captions, fit_layer, prepare_subject
-from voxelboard.benchmark.tasks.caption_geometry import model_rsa, shared_geometry, subject_geometry
+from voxelboard.benchmark.tasks.caption_geometry import model_rsa, rsa_estimates, shared_geometry, subject_geometry
 from voxelboard.benchmark.tasks.caption_scores import (
     encoding_statistics,
     held_out,
     noise_brain_r,
     retrieval_estimates,
+    voxel_ceilings,
 )
 
 PROTOCOL = load_protocol("v1")
@@ -283,6 +285,20 @@ def test_the_planted_noise_ceiling_is_found():
         assert signal[own].mean() == pytest.approx(planted[own].mean(), abs=0.06)
 
 
+def test_the_ceiling_of_each_voxel_is_its_planted_one_or_the_published(data):
+    world = SimulatedCaptions(CaptionSimulation(n_subjects=1, n_test=400, n_train=60, voxels_per_roi=64, ncsnr=1.0))
+    responses = world.responses("sim01")
+    planted = world.ncsnr("sim01")
+    truth = np.sqrt(planted**2 / (planted**2 + 1 / 3))
+    alive = planted > 0
+    found = voxel_ceilings(responses)
+    assert np.abs(found - truth)[alive].mean() < 0.03  # standard error of one voxel from 400 images
+    # the published definition clips: half of the voxels of noise have what noise of 400 images leaves, .33
+    assert found[~alive].mean() == pytest.approx(0.165, abs=0.05)
+    given = replace(responses, ncsnr=planted.astype(np.float32))
+    assert voxel_ceilings(given) == pytest.approx(truth, abs=1e-6)
+
+
 def test_the_ceiling_of_an_rdm_is_near_the_planted_one():
     """Own RDM against the mean of the others, as published; the true geometry scores 1 once it is corrected."""
     world = small(ncsnr=2.0)
@@ -292,6 +308,31 @@ def test_the_ceiling_of_an_rdm_is_near_the_planted_one():
     found = model_rsa(ImageEmbeddings([truth[None]]), own, shared)
     # 60 % of tuning is shared: RDMs of two subjects correlate, but less than a subject with itself
     assert 0.5 < unit_scores(found.raw).values[ROIS.index("lateral")] < 1.3
+
+
+def test_the_published_ceiling_and_correction_of_an_rdm(data):
+    """r of a subject's noisy RDM with the mean of the others', and the model's r over it, against plain numpy."""
+    shared = shared_geometry(data, PROTOCOL.captions)
+    own = subject_geometry(data.responses("sim01"), data.images, ROIS, PROTOCOL)
+    table = data.latents["caption"].astype(np.float32)
+    estimates = rsa_estimates(model_rsa(ImageEmbeddings([table[None]]), own, shared), ROIS, PROTOCOL)
+    rows = data.images.rows(data.test_ids).reshape(-1, PROTOCOL.captions.rdm_block_images)
+    lateral = {
+        subject: [
+            scipy.spatial.distance.pdist(block, "correlation")
+            for block in data.responses(subject).test_mean[:, data.rois == "lateral"].reshape(*rows.shape, -1)
+        ]
+        for subject in data.subjects
+    }
+    models = [scipy.spatial.distance.pdist(table[block], "correlation") for block in rows]
+
+    def agree(others):
+        return np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(others, lateral["sim01"], strict=True)])
+
+    ceiling, corrected = estimates["rsa_ceiling"]["lateral"], estimates["rsa_corrected"]["lateral"]
+    assert ceiling.estimate == pytest.approx(agree(lateral["sim02"]), abs=1e-6)
+    assert corrected.estimate == pytest.approx(agree(models) / agree(lateral["sim02"]), abs=1e-6)
+    assert corrected.low < corrected.estimate < corrected.high
 
 
 def test_an_embedding_used_as_brain_gives_an_rsa_of_one(data):
