@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import torch
 
-from voxelboard.benchmark.records import Environment
+from voxelboard.benchmark.record_stamps import Environment
 from voxelboard.benchmark.redaction import without_secrets
 
 T = TypeVar("T")

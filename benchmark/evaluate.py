@@ -11,14 +11,8 @@ from voxelboard.benchmark.environment import Stopwatch, describe_environment
 from voxelboard.benchmark.features.store import FeatureStore, default_store_folder
 from voxelboard.benchmark.protocol import load_protocol
 from voxelboard.benchmark.readers.registry import open_dataset
-from voxelboard.benchmark.records import (
-    Arrays,
-    ProtocolStamp,
-    Record,
-    record_path,
-    statistics_sha256,
-    write_record,
-)
+from voxelboard.benchmark.record_stamps import ProtocolStamp
+from voxelboard.benchmark.records import Arrays, Record, record_path, statistics_sha256, write_record
 from voxelboard.benchmark.settings import Settings
 from voxelboard.benchmark.submission import Submission, load_submission
 from voxelboard.benchmark.tasks import load_task

@@ -16,13 +16,21 @@ from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from voxelboard.benchmark.atomic import replace_file
 from voxelboard.benchmark.collecting import collector_paused
 from voxelboard.benchmark.errors import DataError, StorageError, UserError
 from voxelboard.benchmark.private_paths import without_machine_paths
-from voxelboard.benchmark.protocol import Protocol, TaskName, hash_json
+from voxelboard.benchmark.protocol import TaskName, hash_json
+from voxelboard.benchmark.record_stamps import (
+    AttributionStamp,
+    DatasetStamp,
+    Environment,
+    Frozen,
+    ModelStamp,
+    ProtocolStamp,
+)
 from voxelboard.benchmark.unfolding import read_npz
 
 SCHEMA_VERSION: Final = 1
@@ -36,11 +44,7 @@ Verification = Literal["self-reported", "schema-verified", "spot-checked", "re-r
 Arrays = Mapping[str, NDArray[Any]]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Estimate(_Frozen):
+class Estimate(Frozen):
     """A number with its uncertainty. A missing number is null and says why."""
 
     estimate: float | None
@@ -66,68 +70,7 @@ class Estimate(_Frozen):
         return self
 
 
-class ProtocolStamp(_Frozen):
-    """Which measurement this is."""
-
-    name: str
-    hash: str
-    """Of the constants that the record's task depends on."""
-    constants: dict[str, Any]
-
-    @classmethod
-    def of(cls, protocol: Protocol, task: TaskName) -> "ProtocolStamp":
-        """The stamp of a task's records."""
-        return cls(name=protocol.name, hash=protocol.hash_of(task), constants=protocol.constants(task))
-
-
-class DatasetStamp(_Frozen):
-    """Which data were used."""
-
-    name: str
-    version: str
-    kind: Literal["real", "simulated"]
-    ceiling_kind: Literal["repeats", "inter_subject", "none"]
-    stimuli_sha256: str
-    responses_sha256: str
-    scored_rois: tuple[str, ...]
-    n_train: int
-    """Rows of the training data, after trimming."""
-    n_test: int
-    row_unit: Literal["TR", "image", "sentence"] = "TR"
-    """What a row of the responses is."""
-    leak: bool = False
-    """Test rows have neighbours in training, to show what that does: never ranked."""
-    n_voxels: int
-    n_repeats: int
-
-
-class ModelStamp(_Frozen):
-    """What was asked for and what was resolved."""
-
-    submission: str
-    """Name of the submission, ``org/name``."""
-    display_name: str
-    row: Literal["submission", "baseline"]
-    source: str
-    loader: str
-    revision: str
-    weights: Literal["pretrained", "random", "none"]
-    seed: int
-    weights_sha256: str
-    tokenizer_sha256: str
-    dtype: str
-    n_parameters: int
-    n_layers: int
-    n_features: int
-    track: Literal["fixed", "open"] = "fixed"
-    committed: dict[str, Any] = Field(default_factory=dict)
-    """Open track: layer, context_words, pooling that the entry committed to."""
-    visibility: str = "public"
-    """``public``, ``private`` or ``embargo:YYYY-MM-DD``, as submitted: whether a published board may show the record."""
-    metadata: dict[str, Any] = Field(default_factory=dict)
-
-
-class LayerProfile(_Frozen):
+class LayerProfile(Frozen):
     """One ROI over layers. Layer 0 is the embedding layer; the layer is chosen on ``inner`` alone."""
 
     chosen: tuple[int, ...]
@@ -138,7 +81,7 @@ class LayerProfile(_Frozen):
     """The headline score of each layer on the test data: shown, never used to choose."""
 
 
-class Facet(_Frozen):
+class Facet(Frozen):
     """Scores of one part of a cell: a level of annotation, an attribution method, an analysis, a condition."""
 
     axis: str
@@ -150,7 +93,7 @@ class Facet(_Frozen):
     scores: dict[str, Estimate]
 
 
-class ExposureProbe(_Frozen):
+class ExposureProbe(Frozen):
     """Whether the model may have read the stimuli, as measured: disclosed and shown, no score depends on it."""
 
     loss: float
@@ -167,25 +110,7 @@ class ExposureProbe(_Frozen):
     controls_version: int
 
 
-class AttributionStamp(_Frozen):
-    """How the record's attribution methods were computed; their scores are facets of axis ``method``."""
-
-    hash: str
-    """SHA-256 of the canonical JSON of ``constants``."""
-    constants: dict[str, Any]
-    """The protocol's section ``attribution``."""
-    methods: tuple[str, ...]
-    refused: dict[str, str] = Field(default_factory=dict)
-    """Method -> why this model cannot give it."""
-    n_words: int = 0
-    """Words that were explained."""
-    completeness_worst: float | None = None
-    """Greatest relative error of ``sum of attributions = f(x) - f(x')`` over words and layers."""
-    completeness_missed: int | None = None
-    """Words whose error is above the protocol's tolerance."""
-
-
-class Checks(_Frozen):
+class Checks(Frozen):
     """Canaries and receipts."""
 
     oasm: float | None = None
@@ -222,31 +147,14 @@ class Checks(_Frozen):
     alarms: tuple[str, ...] = ()
 
 
-class Environment(_Frozen):
-    """What ran where. Volatile: left out of the digest."""
-
-    versions: dict[str, str]
-    git_commit: str | None = None
-    git_dirty: bool | None = None
-    device: str
-    n_threads: int
-    batch_size: int | None = None
-    seconds: dict[str, float]
-    """Wall seconds by stage."""
-    peak_memory_bytes: int
-    started_at: str
-    command: str = ""
-    """As typed. It may name folders of this machine, so it is left out of what a board publishes."""
-
-
-class CellError(_Frozen):
+class CellError(Frozen):
     """Why a cell has no scores."""
 
     kind: ErrorClass
     message: str
 
 
-class Record(_Frozen):
+class Record(Frozen):
     """One cell: a model on a task, a data set and a subject."""
 
     schema_version: Literal[1] = SCHEMA_VERSION

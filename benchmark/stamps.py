@@ -4,7 +4,7 @@
 from voxelboard.benchmark.models.base import ModelIdentity
 from voxelboard.benchmark.protocol import hash_json
 from voxelboard.benchmark.readers.base import NarrativeData, Responses
-from voxelboard.benchmark.records import DatasetStamp, ModelStamp
+from voxelboard.benchmark.record_stamps import DatasetStamp, ModelStamp
 from voxelboard.benchmark.submission import Submission
 
 

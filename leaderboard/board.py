@@ -8,7 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from voxelboard.benchmark.records import ModelStamp, Record
+from voxelboard.benchmark.record_stamps import ModelStamp
+from voxelboard.benchmark.records import Record
 from voxelboard.benchmark.statistics.intervals import Interval
 from voxelboard.benchmark.statistics.ranking import Badge
 from voxelboard.benchmark.statistics.scores import FloatArray
@@ -246,6 +247,8 @@ class Row:
     """One-sided p of the headline against permuted blocks, jointly over subjects; None where the records have no null."""
     tries: Tries | None = None
     """None for rows that are not ranked."""
+    other_ceilings: tuple[Ceiling, ...] = ()
+    """As the literature reports them, where records have them: scores are divided by none of these."""
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def compare_voxels(
 
 
 def _subject(column: Column, subject: str, first: Cell, second: Cell, rate: float) -> VoxelComparison:
-    blocks, rois = zip(*(_stored(cell) for cell in (first, second)), strict=True)
+    blocks, rois = zip(*(_stored(column, cell) for cell in (first, second)), strict=True)
     if blocks[0].shape != blocks[1].shape or not np.array_equal(*rois):
         raise DataError(
             f"{first.path} and {second.path} hold other voxels or blocks: {blocks[0].shape} and {blocks[1].shape}",
@@ -85,11 +85,12 @@ def _subject(column: Column, subject: str, first: Cell, second: Cell, rate: floa
     return VoxelComparison(column, subject, rois[0], tested, rate)
 
 
-def _stored(cell: Cell) -> tuple[NDArray[np.float16], NDArray[Any]]:
+def _stored(column: Column, cell: Cell) -> tuple[NDArray[np.float16], NDArray[Any]]:
     arrays = read_statistics(cell.path, cell.record)
     if BLOCKS not in arrays:
         raise DataError(
             f"{cell.path.with_suffix('.npz')} holds no blocks of voxels: it was written before they were stored",
-            "run its cell with --fresh, or leave out --voxels",
+            f"run `voxelboard run -t {column.task} --data {column.dataset} -m {cell.record.model.submission} --fresh` (or with "
+            "the YAML file that it was run from), or leave out --voxels",
         )
     return arrays[BLOCKS], arrays["voxel_roi"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from voxelboard.benchmark.records import ModelStamp
+from voxelboard.benchmark.record_stamps import ModelStamp
 from voxelboard.benchmark.statistics.intervals import Interval
 from voxelboard.benchmark.statistics.overall import OverallRanking, overall_score, rank_overall
 from voxelboard.benchmark.statistics.scores import FloatArray

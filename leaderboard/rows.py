@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from voxelboard.benchmark.records import Estimate, ModelStamp, Record
+from voxelboard.benchmark.record_stamps import ModelStamp
+from voxelboard.benchmark.records import Estimate, Record
 from voxelboard.benchmark.statistics.intervals import (
     Interval,
     single_subject_interval,
@@ -59,6 +60,7 @@ COLUMNS = {
     "train50": "train50_unique",
     "train100": "train100_unique",
 }
+OTHER_CEILINGS = {"ceiling_leave_one_out": "leave-one-out", "ceiling_extrapolated": "extrapolated"}  # score: what it is
 _VERIFICATION = ("self-reported", "schema-verified", "spot-checked", "re-run")
 
 
@@ -129,8 +131,9 @@ def build_row(
         have, cells = [], []
     correlations = ("raw_r", "floor_r", "joint_r")
     estimates: dict[str, list[Estimate | None]] = {
-        name: [cell.record.scores.get(name) for cell in cells] for name in (*correlations, "ceiling")
+        name: [cell.record.scores.get(name) for cell in cells] for name in (*correlations, "ceiling", *OTHER_CEILINGS)
     }
+    others = (pool_ceilings(estimates[name], kind) for name, kind in OTHER_CEILINGS.items())
     profiles = pool_profiles([cell.record.layers for cell in cells], [roi for cell in cells for roi in cell.rois])
     return Row(
         entry=candidate.entry,
@@ -147,6 +150,7 @@ def build_row(
             **dict(zip(correlations, pool_many([estimates[name] for name in correlations]), strict=True)),
         },
         ceiling=pool_ceilings(estimates["ceiling"], column.ceiling_kind),
+        other_ceilings=tuple(ceiling for ceiling in others if not isinstance(ceiling, Missing)),
         badges=_badges(candidate, subjects, baselines) if rank is not None else (),
         subjects=tuple(_subject(cell) for cell in cells),
         rois=_roi_scores(cells),

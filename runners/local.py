@@ -12,16 +12,8 @@ from typing import Protocol
 
 from voxelboard.benchmark.errors import DataError, StorageError
 from voxelboard.benchmark.protocol import Protocol as Measurement
-from voxelboard.benchmark.records import (
-    Arrays,
-    CellError,
-    ErrorClass,
-    ModelStamp,
-    ProtocolStamp,
-    Record,
-    read_record,
-    write_record,
-)
+from voxelboard.benchmark.record_stamps import ModelStamp, ProtocolStamp
+from voxelboard.benchmark.records import Arrays, CellError, ErrorClass, Record, read_record, write_record
 from voxelboard.benchmark.settings import Settings
 from voxelboard.benchmark.submission import Submission
 from voxelboard.runners.failures import PREREQUISITES, classify, message_of

@@ -23,8 +23,9 @@ from voxelboard.benchmark.statistics.permutation import block_permutation_test, 
 from voxelboard.benchmark.statistics.scores import voxel_correlation
 from voxelboard.benchmark.statistics.surrogates import circular_shift_test
 from voxelboard.benchmark.tasks.canaries import time_only_features
+from voxelboard.benchmark.tasks.cohort_scores import ModelFeatures
 from voxelboard.benchmark.tasks.encode import ConfoundFold, Encoding, segmented
-from voxelboard.benchmark.tasks.narrative import ModelFeatures, Narrative
+from voxelboard.benchmark.tasks.narrative import Narrative
 
 FloatArray = NDArray[np.float64]
 

@@ -29,7 +29,7 @@ from voxelboard.benchmark.statistics.ranking import influence_tables
 from voxelboard.benchmark.statistics.scores import BlockStatistics, coarsen, concatenate, pool_rois, segment_statistics
 from voxelboard.benchmark.stimuli.stories import Story
 from voxelboard.benchmark.tasks.encode import ConfoundFold, Encoding, encode, fit_confounds
-from voxelboard.benchmark.tasks.narrative import held_out_responses
+from voxelboard.benchmark.tasks.held_out import held_out_responses
 from voxelboard.benchmark.tasks.preparation import NOISE_BRAIN, Cohort, cohorts, rows_of
 from voxelboard.benchmark.tasks.scoring import HeldOutResponses, roi_statistics
 

@@ -37,7 +37,8 @@ class Ceiling:
     Attributes
     ----------
     kind : which estimator; ceilings of different kinds are never compared.
-    estimate : None when the ceiling is not above zero; may exceed 1 by estimation error, never clipped.
+    estimate : None when the ceiling is not above zero (``isc_extrapolated``, which nothing is divided by: when its curve does
+        not level off); may exceed 1 by estimation error, never clipped.
     interval : None exactly when ``estimate`` is None or one unit alone was there to estimate from.
     n : repeats, subjects or trials behind it, as ``unit`` says.
     """

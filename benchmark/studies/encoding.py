@@ -23,7 +23,7 @@ from voxelboard.benchmark.tasks.encode import (
     project,
     segmented,
 )
-from voxelboard.benchmark.tasks.narrative import held_out_responses
+from voxelboard.benchmark.tasks.held_out import held_out_responses
 from voxelboard.benchmark.tasks.preparation import Cohort, cohorts
 from voxelboard.benchmark.tasks.scoring import HeldOutResponses, by_roi, by_voxel, correlation_influence, roi_statistics
 

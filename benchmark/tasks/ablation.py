@@ -26,6 +26,7 @@ from voxelboard.benchmark.statistics.intervals import single_subject_interval
 from voxelboard.benchmark.stimuli.perturbed_stories import perturb_story
 from voxelboard.benchmark.submission import Submission, baseline_submissions
 from voxelboard.benchmark.tasks.base import CellResult, MeasuredCell, RunContext, merged_checks
+from voxelboard.benchmark.tasks.cohort_scores import ModelFeatures
 from voxelboard.benchmark.tasks.conditions import (
     INTACT,
     Chosen,
@@ -37,7 +38,8 @@ from voxelboard.benchmark.tasks.conditions import (
     removal_statistics,
     stories_tested,
 )
-from voxelboard.benchmark.tasks.narrative import ModelFeatures, Narrative, held_out_responses
+from voxelboard.benchmark.tasks.held_out import held_out_responses
+from voxelboard.benchmark.tasks.narrative import Narrative
 from voxelboard.benchmark.tasks.preparation import Cohort, cohorts
 from voxelboard.benchmark.tasks.scoring import UNITS, HeldOutResponses, roi_influence, summarise, to_estimate
 from voxelboard.benchmark.tasks.story_work import ablation_work

@@ -19,7 +19,8 @@ from voxelboard.benchmark.features.methods import METHODS, choose_methods
 from voxelboard.benchmark.models.language import load_language_model
 from voxelboard.benchmark.protocol import Protocol, hash_json
 from voxelboard.benchmark.readers.base import RoiOrder
-from voxelboard.benchmark.records import AttributionStamp, Facet
+from voxelboard.benchmark.record_stamps import AttributionStamp
+from voxelboard.benchmark.records import Facet
 from voxelboard.benchmark.statistics.hierarchy import InnerProducts
 from voxelboard.benchmark.statistics.scores import BlockStatistics, FloatArray, concatenate
 from voxelboard.benchmark.stimuli.stories import Story

@@ -14,15 +14,8 @@ from voxelboard.benchmark.features.store import FeatureStore
 from voxelboard.benchmark.protocol import Protocol as Measurement
 from voxelboard.benchmark.protocol import TaskName
 from voxelboard.benchmark.readers.base import DatasetFacts
-from voxelboard.benchmark.records import (
-    AttributionStamp,
-    Checks,
-    DatasetStamp,
-    Estimate,
-    Facet,
-    LayerProfile,
-    ModelStamp,
-)
+from voxelboard.benchmark.record_stamps import AttributionStamp, DatasetStamp, ModelStamp
+from voxelboard.benchmark.records import Checks, Estimate, Facet, LayerProfile
 from voxelboard.benchmark.settings import Settings
 from voxelboard.benchmark.submission import Submission
 from voxelboard.benchmark.tasks.work import ModelSize, Work

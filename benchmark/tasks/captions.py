@@ -23,7 +23,8 @@ from voxelboard.benchmark.readers.captions_data import (
     ImageResponses,
     check_image_responses,
 )
-from voxelboard.benchmark.records import DatasetStamp, Facet
+from voxelboard.benchmark.record_stamps import DatasetStamp
+from voxelboard.benchmark.records import Facet
 from voxelboard.benchmark.similarity.retrieval import caption_ceiling
 from voxelboard.benchmark.stamps import model_stamp
 from voxelboard.benchmark.statistics.scores import BlockStatistics

@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxelboard.benchmark.protocol import Protocol, ScorePolicy
-from voxelboard.benchmark.records import Checks, Estimate, LayerProfile
+from voxelboard.benchmark.records import Checks, LayerProfile
 from voxelboard.benchmark.statistics.gates import signal_gate
 from voxelboard.benchmark.statistics.influence import unit_explained_influence
 from voxelboard.benchmark.statistics.scores import BlockStatistics, coarsen, concatenate
 from voxelboard.benchmark.tasks.base import Arrays, CellResult, merged_checks
 from voxelboard.benchmark.tasks.diagnostics import Diagnosis
+from voxelboard.benchmark.tasks.listener_ceilings import Estimates, leave_one_out_estimates
 from voxelboard.benchmark.tasks.scoring import (
     UNITS,
     HeldOutResponses,
@@ -33,7 +34,7 @@ from voxelboard.benchmark.tasks.significance import Significance, significance
 FloatArray = NDArray[np.float64]
 Float32Array = NDArray[np.float32]
 Folds = Sequence[Float32Array]  # one (n_test_rows, n_voxels) array a fold
-Found = dict[str, tuple[Estimate, dict[str, Estimate]]]  # name -> overall, and each ROI
+Found = dict[str, Estimates]  # name -> overall, and each ROI
 
 # Rows of the calibrated predictions, which the additive explained fractions are made of.
 CALIBRATED = ("joint", "floor")
@@ -56,6 +57,7 @@ class SubjectResults:
     predictions : row -> folds; rows raw, unique, joint, floor, and ``twin<seed>_raw``, ``twin<seed>_unique``.
     chosen : ROI -> layer of each fold; inner : ROI -> (n_folds, n_layers) pooled inner correlations.
     profile : layer -> block statistics of each fold, of the unique row.
+    extrapolated : the extrapolated ceiling where other listeners are the ceiling, over ROIs and each.
     """
 
     subject: str
@@ -67,6 +69,7 @@ class SubjectResults:
     profile: Mapping[int, Sequence[BlockStatistics]]
     diagnosis: Diagnosis | None
     checks: Checks
+    extrapolated: Estimates | None = None
 
 
 def score_subject(results: SubjectResults, n_train: int, tr: float, protocol: Protocol) -> CellResult:
@@ -152,6 +155,9 @@ def _estimates(
         means, voxels[row] = correlation_influence(by_voxel(results.predictions[row]), test, policy)
         add(name, means, "mean voxelwise r", "r")
     found["ceiling"] = ceiling_estimates(test, policy)
+    if results.extrapolated is not None:
+        found["ceiling_leave_one_out"] = leave_one_out_estimates(test, policy)
+        found["ceiling_extrapolated"] = results.extrapolated
     return found, voxels
 
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from voxelboard.benchmark.protocol import Protocol, TaskName, hash_json
 from voxelboard.benchmark.readers.base import DatasetFacts, Segment
 from voxelboard.benchmark.readers.drama_base import DramaData, PresentedRuns, check_title_folds
-from voxelboard.benchmark.records import Checks, DatasetStamp
+from voxelboard.benchmark.record_stamps import DatasetStamp
+from voxelboard.benchmark.records import Checks
 from voxelboard.benchmark.stamps import model_stamp
 from voxelboard.benchmark.statistics.scores import BlockStatistics, pool_rois, unit_explained_fractions
 from voxelboard.benchmark.submission import Submission, baseline_submissions

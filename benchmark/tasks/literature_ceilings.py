@@ -38,7 +38,7 @@ class LiteratureCeiling:
     measure : ``explainable variance`` (bias-corrected, Sahani and Linden 2003, as the Gallant laboratory's tutorials),
         ``CCmax`` (Schoppe et al. 2016), ``leave-one-out ISC`` (Nastase et al. 2019), or, of all subjects together,
         ``extrapolated ISC`` (Schrimpf et al. 2021; biased, see :mod:`~voxelboard.benchmark.statistics.extrapolation`).
-    value : None where the extrapolation finds none above 0.
+    value : None where the extrapolated curve does not level off.
     interval : None where there is none.
     n : repeats, or subjects.
     """

@@ -7,8 +7,8 @@ segments, once with the features as they are and once with what confounds cannot
 the noise-corrected share of the explainable signal, and beside it the floor, the untrained twin and the ceiling.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,18 +16,12 @@ from numpy.typing import NDArray
 
 from voxelboard.benchmark.protocol import Protocol, TaskName
 from voxelboard.benchmark.readers.base import DatasetFacts, NarrativeData, one_fold
-from voxelboard.benchmark.readers.registry import roi_order
-from voxelboard.benchmark.records import Checks
 from voxelboard.benchmark.sources import open_sources, static_features
 from voxelboard.benchmark.stamps import dataset_stamp, model_stamp
-from voxelboard.benchmark.statistics.scores import BlockStatistics, pool_rois, unit_explained_fractions
+from voxelboard.benchmark.statistics.scores import BlockStatistics
 from voxelboard.benchmark.submission import Submission, baseline_submissions
 from voxelboard.benchmark.tasks.attribution import (
-    AttributionResult,
-    Explain,
-    attribution_results,
     open_explainer,
-    with_attributions,
 )
 from voxelboard.benchmark.tasks.base import (
     CellResult,
@@ -36,17 +30,11 @@ from voxelboard.benchmark.tasks.base import (
     StageProgress,
     merged_checks,
 )
-from voxelboard.benchmark.tasks.canaries import check_noise_brain, check_time_only, time_only_predictions
-from voxelboard.benchmark.tasks.cells import SubjectResults, score_subject
-from voxelboard.benchmark.tasks.diagnostics import Beside, Diagnosis, diagnose, main_layer
+from voxelboard.benchmark.tasks.cohort_scores import ModelFeatures, score_cohort
+from voxelboard.benchmark.tasks.diagnostics import Beside
 from voxelboard.benchmark.tasks.encode import (
-    Encoding,
     Features,
-    common_tr,
-    encode,
-    fit_confounds,
     for_rows,
-    replace_delays,
 )
 from voxelboard.benchmark.tasks.open_track import (
     committed_layer,
@@ -55,31 +43,12 @@ from voxelboard.benchmark.tasks.open_track import (
     only_deviation,
     only_layer,
 )
-from voxelboard.benchmark.tasks.preparation import NOISE_BRAIN, Cohort, cohorts
-from voxelboard.benchmark.tasks.scoring import HeldOutResponses, by_voxel, equalise, roi_statistics, voxel_statistics
+from voxelboard.benchmark.tasks.preparation import Cohort, cohorts
 from voxelboard.benchmark.tasks.story_work import narrative_work
 from voxelboard.benchmark.tasks.work import ModelSize, Work
 
 Float32Array = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class ModelFeatures:
-    """A model as the task sees it: its features and those of its untrained twins.
-
-    features : story -> (n_layers, n_trs, n_features).
-    twins : twin seed -> the same; empty for baselines.
-    by_subject : None, or subject -> features for that subject alone, on the clock of the responses: they get no delays
-        (the cross-subject predictor). ``features`` and ``twins`` are then not used.
-    explain : None, or stories -> attributions of a causal model, see :mod:`~voxelboard.benchmark.tasks.attribution`.
-    beside : None for rows without diagnostics (the harness' own), see :mod:`~voxelboard.benchmark.tasks.diagnostics`.
-    """
-
-    features: Features
-    twins: Mapping[int, Features] = field(default_factory=dict)
-    by_subject: Callable[[str], Features] | None = None
-    beside: Beside | None = None
-    explain: Explain | None = None
+Profiles = dict[str, dict[int, list[BlockStatistics]]]  # subject -> layer -> each fold
 
 
 class Narrative:
@@ -202,7 +171,7 @@ class Narrative:
         for cohort in groups:
             wanted = [subject for subject in cohort.subjects if subject in subjects]
             if wanted:
-                yield from _score_cohort(data, cohort, wanted, model, protocol, device, progress)
+                yield from score_cohort(data, cohort, wanted, model, protocol, device, progress)
 
 
 def _run_by_subject(
@@ -223,154 +192,10 @@ def _run_by_subject(
         for cohort in groups:
             if subject in cohort.subjects:
                 model = ModelFeatures(features)
-                yield from _score_cohort(data, cohort, (subject,), model, protocol, device, progress, (0,))
+                yield from score_cohort(data, cohort, (subject,), model, protocol, device, progress, (0,))
 
 
 def _with_partners(data: NarrativeData, subjects: Sequence[str]) -> Sequence[str]:
     """An inter-subject ceiling needs the responses of all subjects, whoever is scored."""
     unknown = [subject for subject in subjects if subject not in data.subjects]
     return (*data.subjects, *unknown) if data.ceiling_kind == "inter_subject" else subjects
-
-
-def _score_cohort(
-    data: NarrativeData,
-    cohort: Cohort,
-    wanted: Sequence[str],
-    model: ModelFeatures,
-    protocol: Protocol,
-    device: torch.device,
-    progress: StageProgress,
-    delays: tuple[int, ...] | None = None,
-) -> Iterator[CellResult]:
-    """Encode a cohort, watch the canaries, and score each wanted subject."""
-    tests = {subject: held_out_responses(data, cohort, subject) for subject in wanted}
-    progress("canaries", 0, 0)
-    oasm = _oasm(data, cohort, tests, protocol, device)
-    progress("confounds", 0, 0)
-    confounds = fit_confounds(data.stories, cohort, protocol, device)
-    profiles: dict[str, dict[int, list[BlockStatistics]]] = {subject: {} for subject in wanted}
-
-    def keep(fold: int, layer: int, predictions: Float32Array) -> None:
-        # Pooled at once: the predictions of all layers together would not fit in memory.
-        for subject, profile in profiles.items():
-            test = held_out_responses(data, cohort, subject, (fold,))
-            (own,) = _of(cohort, subject, [predictions])
-            scaled = own if len(cohort.folds) == 1 else equalise(own, test.rois)
-            profile.setdefault(layer, []).append(roi_statistics(scaled, test, protocol.score))
-
-    def layer_progress(done: int, total: int) -> None:
-        progress("layers", done, total)
-
-    timing = protocol if delays is None else replace_delays(protocol, delays)
-    encoding = encode(model.features, data.stories, cohort, confounds, timing, device, keep, layer_progress)
-    noise_predictions = by_voxel(_of(cohort, NOISE_BRAIN, encoding.predictions["raw"]))
-    noise = check_noise_brain(_noise_test(cohort), noise_predictions, protocol)
-    encoded_twins = {}
-    for done, (seed, twin) in enumerate(model.twins.items()):
-        progress("untrained twins", done, len(model.twins))
-        encoded_twins[seed] = encode(twin, data.stories, cohort, confounds, protocol, device)
-    diagnoses: dict[str, Diagnosis] = {}
-    if model.beside is not None:
-        layers = {subject: main_layer(encoding, subject, data.scored_rois) for subject in wanted}
-        diagnoses = diagnose(
-            model.features,
-            data.stories,
-            cohort,
-            confounds,
-            layers,
-            data.scored_rois,
-            model.beside,
-            protocol,
-            device,
-            lambda done, total: progress("diagnostics", done, total),
-        )
-    explained: Mapping[str, AttributionResult] = {}
-    if model.explain is not None:
-        explained = attribution_results(
-            model.explain, data.stories, cohort, tests, confounds, roi_order(data), protocol, device, progress
-        )
-    tr = common_tr({segment.story: data.stories[segment.story] for fold in cohort.folds for segment in fold.test})
-    for subject in wanted:
-        progress(f"scores of {subject}", 0, 0)
-        predictions = {row: _of(cohort, subject, folds) for row, folds in encoding.predictions.items()}
-        predictions["floor"] = _of(cohort, subject, [confound.floor for confound in confounds])
-        for seed, encoded in encoded_twins.items():
-            for row in ("raw", "unique"):
-                predictions[f"twin{seed}_{row}"] = _of(cohort, subject, encoded.predictions[row])
-        results = SubjectResults(
-            subject,
-            tests[subject],
-            predictions,
-            tuple(encoded_twins),
-            {roi: encoding.chosen["unique"][subject, roi] for roi in data.scored_rois},
-            {roi: encoding.inner["unique"][subject, roi] for roi in data.scored_rois},
-            profiles[subject],
-            diagnoses.get(subject),
-            _checks(subject, encoding, oasm[subject], noise, protocol),
-        )
-        scored = score_subject(results, len(cohort.folds[0].responses), tr, protocol)
-        yield with_attributions(scored, explained[subject]) if explained else scored
-
-
-def held_out_responses(
-    data: NarrativeData, cohort: Cohort, subject: str, fold_numbers: Sequence[int] | None = None
-) -> HeldOutResponses:
-    """The test responses of a subject, with the mean of the other subjects where that is the ceiling; default all folds."""
-    folds = [cohort.folds[f] for f in (range(len(cohort.folds)) if fold_numbers is None else fold_numbers)]
-    segments = tuple(run for fold in folds for run in fold.test_responses[subject])
-    others = None
-    if data.ceiling_kind == "inter_subject":
-        rest = [other for other in cohort.subjects if other != subject]
-        others = tuple(
-            _mean_response([fold.test_responses[other][i] for other in rest])
-            for fold in folds
-            for i in range(len(fold.test))
-        )
-    places = cohort.vertices.get(subject)
-    return HeldOutResponses(segments, others, cohort.rois[subject], tuple(data.scored_rois), data.ceiling_kind, places)
-
-
-def _mean_response(runs: Sequence[Float32Array]) -> Float32Array:
-    """(n_rows, n_voxels) mean over subjects of the mean over repeats; each run is (n_repeats, n_rows, n_voxels)."""
-    mean: Float32Array = np.mean([run.mean(axis=0, dtype=np.float64) for run in runs], axis=0).astype(np.float32)
-    return mean
-
-
-def _noise_test(cohort: Cohort) -> HeldOutResponses:
-    segments = tuple(run for fold in cohort.folds for run in fold.test_responses[NOISE_BRAIN])
-    return HeldOutResponses(segments, None, cohort.rois[NOISE_BRAIN], (NOISE_BRAIN,), "none")
-
-
-def _of(cohort: Cohort, subject: str, folds: Sequence[Float32Array]) -> list[Float32Array]:
-    """One (n_test_rows, n_voxels of the subject) array a fold."""
-    return [fold[:, cohort.columns[subject]] for fold in folds]
-
-
-def _oasm(
-    data: NarrativeData,
-    cohort: Cohort,
-    tests: Mapping[str, HeldOutResponses],
-    protocol: Protocol,
-    device: torch.device,
-) -> dict[str, float]:
-    """Subject -> share of the test variance that the time-only feature explains, mean over ROIs."""
-    predictions = time_only_predictions(data.stories, cohort, protocol, device)
-    scores = {}
-    for subject, test in tests.items():
-        together = np.concatenate(_of(cohort, subject, predictions))
-        stats = pool_rois(voxel_statistics(together, test, protocol.score, kind="none"), test.rois, test.scored)
-        scores[subject] = float(unit_explained_fractions(stats).values.mean())
-    return check_time_only(scores, protocol)
-
-
-def _checks(subject: str, encoding: Encoding, oasm: float, noise: float, protocol: Protocol) -> Checks:
-    low, high = protocol.score.residual_sd_range
-    ratios = [ratio for ratio in encoding.sd_ratios if np.isfinite(ratio)]
-    worst = max(ratios, key=lambda ratio: abs(np.log(ratio))) if ratios else None
-    edges = float(np.mean(encoding.edge_shares[subject]))
-    alarms = []
-    if worst is not None and not low <= worst <= high:
-        alarms.append(
-            f"confound-free features have {worst:.2f} times the training SD on test data (allowed {low}-{high})"
-        )
-    return Checks(oasm=oasm, noise_brain=noise, residual_sd_ratio=worst, alpha_edge_share=edges, alarms=tuple(alarms))

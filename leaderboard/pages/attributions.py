@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from voxelboard.benchmark.records import AttributionStamp
+from voxelboard.benchmark.record_stamps import AttributionStamp
 from voxelboard.benchmark.statistics.intervals import Interval
 from voxelboard.leaderboard.board import FacetScore, Missing, Row
 from voxelboard.leaderboard.charts.heatmap import HeatCell, heat_map

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from voxelboard.benchmark.records import ModelStamp, Record
+from voxelboard.benchmark.record_stamps import ModelStamp
+from voxelboard.benchmark.records import Record
 from voxelboard.leaderboard.board import Entry, Row
 from voxelboard.leaderboard.text import number, plain, safe_url, signed
 

@@ -177,7 +177,9 @@ def _facts(table: Table, row: Row) -> list[tuple[str, str, str]]:
     if isinstance(ceiling, Missing):
         top = ("Ceiling r", "–", ceiling.reason)
     else:
-        top = ("Ceiling r", number(ceiling.mean), f"{number(ceiling.low)} to {number(ceiling.high)} over subjects")
+        others = "".join(f"; {other.kind} {number(other.mean)}" for other in row.other_ceilings)
+        over = f"{number(ceiling.low)} to {number(ceiling.high)} over subjects{others}"
+        top = ("Ceiling r", number(ceiling.mean), over)
     return [
         fact("Untrained twin", row.metrics["twin"], ""),
         fact("Raw score", row.metrics["normalised"], "with confounds"),

@@ -2,7 +2,7 @@
 """``voxelboard compare``: paired differences between two models, with intervals and corrected p-values."""
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -64,14 +64,26 @@ def compare(
         rows = [_row("mean over regions", column.overall), *(_row(roi.roi or "", roi) for roi in column.rois)]
         put_table(("", "difference", "95 % interval", "P(A > B)", "p", "p (Holm)"), rows, right=(1, 3, 4, 5))
     if voxels:
-        put(f"Voxels with another r beyond confounds, false discovery rate {found[0].rate:g}; {found[0].tested.method}")
-        counted = [
-            (one.column.label, one.subject, roi, *(str(n) for n in counts))
-            for one in found
-            for roi, counts in one.counts().items()
-        ]
-        head = ("column", "subject", "region", "voxels", f"{comparison.a} better", f"{comparison.b} better")
-        put_table(head, counted, right=(3, 4, 5))
+        put(
+            f"Voxels with another r beyond confounds, false discovery rate {found[0].rate:g}; {found[0].subject}: {found[0].tested.method}"
+        )
+        _put_voxels(found, comparison.a, comparison.b)
+
+
+def _put_voxels(found: Sequence["VoxelComparison"], a: str, b: str) -> None:
+    """Voxels of each region over all subjects, then of each subject; --json has every region of every subject."""
+    by_region: dict[tuple[str, str], list[tuple[int, int, int]]] = {}
+    by_subject = []
+    for one in found:
+        counts = one.counts()
+        by_subject.append((one.column.label, one.subject, *(str(n) for n in counts.pop("all"))))
+        for roi, counted in counts.items():
+            by_region.setdefault((one.column.label, roi), []).append(counted)
+    regions = [
+        (label, roi, *(str(sum(n)) for n in zip(*counted, strict=True))) for (label, roi), counted in by_region.items()
+    ]
+    for what, rows in (("region", regions), ("subject", by_subject)):
+        put_table(("column", what, "voxels", f"{a} better", f"{b} better"), rows, right=(2, 3, 4))
 
 
 def _row(name: str, difference: "Difference") -> tuple[str, ...]:

@@ -16,12 +16,10 @@ from pydantic import ValidationError
 
 from voxelboard.benchmark.errors import DataError, UserError
 from voxelboard.benchmark.protocol import V1
+from voxelboard.benchmark.record_stamps import DatasetStamp, ModelStamp, ProtocolStamp
 from voxelboard.benchmark.records import (
     CellError,
-    DatasetStamp,
     Estimate,
-    ModelStamp,
-    ProtocolStamp,
     Record,
     load_records,
     read_record,

@@ -18,7 +18,8 @@ from voxelboard.benchmark.errors import DataError, UserError
 from voxelboard.benchmark.records import Estimate, Facet, load_records, read_record, read_statistics, write_record
 from voxelboard.benchmark.statistics.intervals import Interval
 from voxelboard.leaderboard.aggregate import aggregate, aggregate_records, candidates_by_column, natural_key
-from voxelboard.leaderboard.board import Missing, Row, Table
+from voxelboard.leaderboard.board import Ceiling, Missing, Row, Table
+from voxelboard.leaderboard.pages.model import _facts
 from voxelboard.leaderboard.pooling import as_score, pool_estimates, pool_facets
 from voxelboard.leaderboard.rows import TWIN, _explained
 
@@ -197,6 +198,22 @@ def test_a_submission_that_another_column_has_is_not_run(plant: Any) -> None:
     }
     missing = by_name(board.tables[0])["a/one"]
     assert all(isinstance(score, Missing) for score in (missing.headline, *missing.metrics.values()))
+
+
+def test_ceilings_of_the_literature_are_named_beside_the_one_that_counts(plant: Any) -> None:
+    plant.submission("a/x", 0.2)
+    for path, record in load_records(plant.results):
+        others = {
+            name: record.scores["ceiling"].model_copy(update={"estimate": value, "estimator": name})
+            for name, value in (("ceiling_leave_one_out", 0.3), ("ceiling_extrapolated", 0.35))
+        }
+        write_record(path, record.model_copy(update={"scores": {**record.scores, **others}}))
+    table = only_table(plant.results)
+    (row,) = table.ranked
+    assert isinstance(row.ceiling, Ceiling)
+    assert [(c.kind, c.mean) for c in row.other_ceilings] == [("leave-one-out", 0.3), ("extrapolated", 0.35)]
+    (note,) = [note for name, _, note in _facts(table, row) if name == "Ceiling r"]
+    assert note.endswith("over subjects; leave-one-out 0.300; extrapolated 0.350")
 
 
 def test_kinds_of_ceiling_are_never_in_one_table(plant: Any) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from voxelboard.benchmark.records import AttributionStamp, Estimate, Facet
+from voxelboard.benchmark.record_stamps import AttributionStamp
+from voxelboard.benchmark.records import Estimate, Facet
 from voxelboard.leaderboard.charts.hierarchy import Depth, hierarchy_plot
 from voxelboard.leaderboard.render import render
 

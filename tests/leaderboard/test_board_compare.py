@@ -98,6 +98,10 @@ def test_the_command_counts_voxels_and_writes_them(by_voxel: Path, tmp_path: Pat
     assert result.exit_code == 0, result.output
     assert "a/good better" in result.output
     assert "sign flips of 16 blocks" in result.output
+    lines = [line.split() for line in result.output.splitlines()]
+    (region,) = (line for line in lines if "AC" in line and line[-3:-2] == ["20"])  # both subjects together
+    assert int(region[-2]) >= 18
+    assert [line[-3] for line in lines if line[-4:-3] in (["sub-01"], ["sub-02"])] == ["60", "60"]
     head, *rows = table.read_text().splitlines()
     assert head == "task,dataset,track,subject,voxel,region,difference_r,p,q"
     assert len(rows) == 120
@@ -105,8 +109,9 @@ def test_the_command_counts_voxels_and_writes_them(by_voxel: Path, tmp_path: Pat
 
 
 def test_records_without_blocks_and_wrong_flags_are_explained(by_voxel: Path) -> None:
-    with pytest.raises(DataError, match="holds no blocks of voxels"):
+    with pytest.raises(DataError, match="holds no blocks of voxels") as raised:
         list(compare_voxels(by_voxel, "a/good", "b/older"))
+    assert "voxelboard run -t narrative --data simulated-ci -m b/older --fresh" in str(raised.value.hint)
     with pytest.raises(UserError, match="--csv is where voxels are written"):
         CliRunner().invoke(
             app, ["compare", "a/good", "a/fair", "--csv", "x.csv", "-o", str(by_voxel)], catch_exceptions=False

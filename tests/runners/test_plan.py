@@ -10,7 +10,8 @@ from fake_science import scored_cell
 from voxelboard.benchmark.errors import UserError
 from voxelboard.benchmark.protocol import LANCZOS, V1, Protocol, hash_json
 from voxelboard.benchmark.readers.base import DatasetFacts
-from voxelboard.benchmark.records import AttributionStamp, CellError, Record, record_path, statistics_path, write_record
+from voxelboard.benchmark.record_stamps import AttributionStamp
+from voxelboard.benchmark.records import CellError, Record, record_path, statistics_path, write_record
 from voxelboard.benchmark.submission import Submission, baseline_submissions, load_submission
 from voxelboard.benchmark.tasks import load_task
 from voxelboard.runners.plan import Plan, make_plan

@@ -9,7 +9,7 @@ import pytest
 from voxelboard.benchmark.errors import MissingPrerequisite
 from voxelboard.benchmark.protocol import V1
 from voxelboard.benchmark.readers.base import DatasetFacts
-from voxelboard.benchmark.records import Environment
+from voxelboard.benchmark.record_stamps import Environment
 from voxelboard.benchmark.settings import Settings
 from voxelboard.benchmark.submission import baseline_submissions, load_submission
 from voxelboard.benchmark.tasks.work import ModelSize, Work

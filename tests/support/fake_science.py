@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from voxelboard.benchmark.protocol import V1
-from voxelboard.benchmark.records import Arrays, DatasetStamp, Estimate, ProtocolStamp, Record
+from voxelboard.benchmark.record_stamps import DatasetStamp, ProtocolStamp
+from voxelboard.benchmark.records import Arrays, Estimate, Record
 from voxelboard.benchmark.settings import Settings
 from voxelboard.benchmark.statistics.influence import macro_influence
 from voxelboard.benchmark.statistics.intervals import single_subject_interval

@@ -9,17 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxelboard.benchmark.protocol import V1
+from voxelboard.benchmark.record_stamps import DatasetStamp, Environment, ModelStamp, ProtocolStamp
 from voxelboard.benchmark.records import (
     CellError,
     Checks,
-    DatasetStamp,
-    Environment,
     ErrorClass,
     Estimate,
     Facet,
     LayerProfile,
-    ModelStamp,
-    ProtocolStamp,
     Record,
     record_path,
     slug,

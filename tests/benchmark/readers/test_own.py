@@ -18,7 +18,8 @@ from voxelboard.benchmark.errors import DataError, MissingPrerequisite, UserErro
 from voxelboard.benchmark.protocol import V1
 from voxelboard.benchmark.readers.base import check_responses
 from voxelboard.benchmark.readers.registry import open_dataset
-from voxelboard.benchmark.tasks.narrative import ModelFeatures, Narrative
+from voxelboard.benchmark.tasks.cohort_scores import ModelFeatures
+from voxelboard.benchmark.tasks.narrative import Narrative
 
 TEMPLATE = re.search(
     r"```yaml\n(# dataset\.yaml\n.*?)```",

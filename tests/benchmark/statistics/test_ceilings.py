@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import curve_fit
 
 from voxelboard.benchmark.errors import DataError
 from voxelboard.benchmark.statistics.ceilings import (
@@ -21,6 +22,7 @@ from voxelboard.benchmark.statistics.ceilings import (
 )
 from voxelboard.benchmark.statistics.extrapolation import extrapolated_ceiling, fit_saturation, pool_scores
 from voxelboard.benchmark.statistics.intervals import t_interval
+from voxelboard.benchmark.statistics.scores import voxel_correlation
 
 
 def zscored(runs):
@@ -127,15 +129,55 @@ def test_extrapolation_recovers_its_own_law_and_misses_the_true_one():
     assert v0 == pytest.approx(-0.05, rel=1e-3)  # noise voxels may come out negative: no bound at 0 or 1
     responses = subjects(np.random.default_rng(9), 5, 1.0, 3.0, n_voxels=60)
     pools = pool_scores(responses)
-    assert len(pools.scores) == 5 * 15  # all subsets of the four others
+    assert len(pools.sizes) == 5 * 15  # all subsets of the four others
     for k in (1, 4):
         truth = 1.0 / np.sqrt(4.0 * (1 + 3.0 / k))
-        assert pools.scores[pools.sizes == k].mean() == pytest.approx(truth, abs=0.02)
+        assert pools.scores[0, pools.sizes == k].mean() == pytest.approx(truth, abs=0.02)
     ceiling = extrapolated_ceiling(responses)
     assert ceiling.estimate < np.sqrt(1 / 4) - 0.05  # documented bias: the infinite pool would reach .5
     assert "biased" in ceiling.note
     assert extrapolated_ceiling(responses) == ceiling
     assert ceiling.interval.estimator == "jackknife over subjects"
+
+
+def test_scores_of_pools_are_correlations_with_their_means():
+    """Held against the definition: pools averaged, blocks of time cut out."""
+    responses = subjects(np.random.default_rng(13), 4, 1.0, 3.0, n_voxels=3)[:, :60]
+    pools = pool_scores(responses)
+    rows = np.array_split(np.arange(60), 10)
+    cut = [responses, *(np.delete(responses, block, axis=1) for block in rows)]
+    for number in range(len(pools.sizes)):
+        own = pools.held_out[number]
+        pool = [i for i in np.flatnonzero(pools.members[number]) if i != own]
+        assert len(pool) == pools.sizes[number]
+        expected = [voxel_correlation(part[pool].mean(axis=0), part[own]).mean() for part in cut]
+        np.testing.assert_allclose(pools.scores[:, number], expected, atol=1e-12)
+
+
+def test_pools_of_many_subjects_are_drawn_without_being_listed():
+    """Of 39 others there are 69 billion pools of 19; who else is held out changes nothing."""
+    responses = np.random.default_rng(14).standard_normal((40, 30, 300))  # more voxels than are looked at together
+    pools = pool_scores(responses, max_pools=5, seed=3)
+    sizes = pools.of(7).sizes
+    assert {int(k): int((sizes == k).sum()) for k in np.unique(sizes)} == {**dict.fromkeys(range(1, 39), 5), 39: 1}
+    assert len(np.unique(pools.of(7).members, axis=0)) == len(sizes)
+    alone = pool_scores(responses, max_pools=5, seed=3, held_out=[7])
+    assert np.array_equal(alone.scores, pools.of(7).scores)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_law_is_fitted_as_a_general_optimiser_does(seed):
+    rng = np.random.default_rng([15, seed])
+    sizes = np.repeat(np.arange(1.0, 12.0), 6)
+    scores = 0.4 * (1 - np.exp(-sizes / rng.uniform(0.5, 4.0))) + 0.05 * rng.standard_normal(len(sizes))
+    (v0, tau), _ = curve_fit(lambda k, v0, tau: v0 * (1 - np.exp(-k / tau)), sizes, scores, p0=(0.4, 1.0))
+    assert fit_saturation(sizes, scores) == pytest.approx((v0, tau), rel=1e-4)
+
+
+def test_a_straight_line_has_no_end():
+    sizes = np.arange(1.0, 8.0)
+    assert fit_saturation(sizes, 0.05 * sizes) is None
+    assert fit_saturation(sizes, 0.0 * sizes)[0] == 0.0
 
 
 def test_extrapolation_from_three_subjects_has_an_interval_over_time():

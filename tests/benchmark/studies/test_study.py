@@ -150,7 +150,8 @@ def test_the_lean_encoding_is_that_of_the_task(finished: StudyPlan) -> None:
     from voxelboard.benchmark.features.extract import extract_features
     from voxelboard.benchmark.features.store import FeatureStore
     from voxelboard.benchmark.models.baselines import baseline_model
-    from voxelboard.benchmark.tasks.narrative import ModelFeatures, Narrative
+    from voxelboard.benchmark.tasks.cohort_scores import ModelFeatures
+    from voxelboard.benchmark.tasks.narrative import Narrative
 
     data = open_dataset(DATA, "narrative")
     model = baseline_model("static", 1, 0, data.static_vectors)

@@ -32,7 +32,7 @@ from voxelboard.benchmark.tasks.conditions import (
     removal_conditions,
     removal_statistics,
 )
-from voxelboard.benchmark.tasks.narrative import held_out_responses
+from voxelboard.benchmark.tasks.held_out import held_out_responses
 from voxelboard.benchmark.tasks.preparation import cohorts
 from voxelboard.benchmark.tasks.scoring import HeldOutResponses
 

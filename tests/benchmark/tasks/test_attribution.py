@@ -22,7 +22,8 @@ from voxelboard.benchmark.readers.base import CeilingKind, Responses, Segment, S
 from voxelboard.benchmark.records import Estimate, Facet
 from voxelboard.benchmark.stimuli.stories import Story, make_story
 from voxelboard.benchmark.tasks.base import CellResult
-from voxelboard.benchmark.tasks.narrative import ModelFeatures, Narrative
+from voxelboard.benchmark.tasks.cohort_scores import ModelFeatures
+from voxelboard.benchmark.tasks.narrative import Narrative
 
 REGIONS = ("HG", "HS", "STG", "STS", "IFG", "LatS")
 N_VOXELS, N_TRS, N_REPEATS = 8, 120, 6

@@ -15,6 +15,7 @@ from voxelboard.benchmark.statistics.scores import BlockStatistics
 from voxelboard.benchmark.tasks.base import CellResult
 from voxelboard.benchmark.tasks.canaries import time_only_features
 from voxelboard.benchmark.tasks.cells import unique_fve_influence
+from voxelboard.benchmark.tasks.cohort_scores import ModelFeatures
 from voxelboard.benchmark.tasks.diagnostics import (
     Beside,
     _restrict,
@@ -22,7 +23,7 @@ from voxelboard.benchmark.tasks.diagnostics import (
     effective_rank,
     without_deviation,
 )
-from voxelboard.benchmark.tasks.narrative import ModelFeatures, Narrative
+from voxelboard.benchmark.tasks.narrative import Narrative
 from voxelboard.benchmark.tasks.preparation import cohorts, rows_of
 from voxelboard.benchmark.tasks.scoring import roi_influence, summarise
 

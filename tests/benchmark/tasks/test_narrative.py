@@ -20,10 +20,12 @@ from voxelboard.benchmark.readers.base import Segment, Split
 from voxelboard.benchmark.scratch import working_array
 from voxelboard.benchmark.settings import Settings
 from voxelboard.benchmark.statistics.ceilings import leave_one_out_isc
+from voxelboard.benchmark.statistics.extrapolation import fit_saturation
 from voxelboard.benchmark.submission import baseline_submissions
 from voxelboard.benchmark.tasks import preparation
 from voxelboard.benchmark.tasks.base import CellResult, RunContext
-from voxelboard.benchmark.tasks.narrative import ModelFeatures, Narrative
+from voxelboard.benchmark.tasks.cohort_scores import ModelFeatures
+from voxelboard.benchmark.tasks.narrative import Narrative
 from voxelboard.benchmark.tasks.preparation import cohorts
 from voxelboard.benchmark.tasks.scoring import by_roi, by_voxel
 
@@ -233,6 +235,40 @@ def test_inter_subject_ceiling_is_the_root_of_isc_to_the_mean(world: Callable[..
     shared = ceiling**2
     expected = np.sqrt(shared * shared / (shared + (1 - shared) / 4))
     assert abs(leave_one_out_isc(runs)[0].mean() - expected) < 0.1
+
+
+def test_ceilings_of_the_literature_stand_beside_that_of_the_score(
+    world: Callable[..., World], quick: Protocol
+) -> None:
+    """Leave-one-out agreement and its extrapolation, with intervals; of each listener the same, whoever else is scored."""
+    sim = world("inter_subject", noise=1.0, n_subjects=5)
+    together = {r.subject: r for r in Narrative().run(sim, sim.subjects, ModelFeatures(driving(sim)), quick, CPU)}
+    alone = score(sim, driving(sim), quick)["s0"]
+    for name in ("ceiling_leave_one_out", "ceiling_extrapolated"):
+        assert alone.scores[name] == together["s0"].scores[name]
+        assert {alone.by_roi[roi][name].unit for roi in sim.scored_rois} == {"r"}
+        assert all(r.scores[name].low < value(r, name) < r.scores[name].high for r in together.values())
+    inner = slice(quick.design.trim_trs, -quick.design.trim_trs)
+    runs = np.stack([run["test"][0, inner, :8] for run in sim.runs.values()])
+    own = alone.by_roi[sim.scored_rois[0]]
+    assert own["ceiling_leave_one_out"].estimate == pytest.approx(leave_one_out_isc(runs)[0].mean(), abs=0.03)
+    # what the exponential makes of the true law of averaging, for all 4 + 6 + 4 + 1 pools of the others
+    s, sizes = value(alone, "ceiling") ** 2, np.repeat([1.0, 2.0, 3.0, 4.0], [4, 6, 4, 1])
+    expected, _ = fit_saturation(sizes, s / np.sqrt(s + (1 - s) / sizes))
+    assert value(alone, "ceiling_extrapolated") == pytest.approx(expected, abs=0.02)
+    assert value(alone, "ceiling_extrapolated") < value(alone, "ceiling") - 0.05
+    assert "biased" in alone.scores["ceiling_extrapolated"].estimator
+
+
+def test_two_listeners_are_too_few_to_extrapolate_and_repeats_need_no_others(
+    world: Callable[..., World], quick: Protocol
+) -> None:
+    sim = world("inter_subject", noise=0.7, n_subjects=2)
+    found = score(sim, driving(sim), quick)["s0"].scores["ceiling_extrapolated"]
+    assert found.estimate is None
+    assert found.reason == "an extrapolation over listeners needs three or more, these rows have 2"
+    sim = world()
+    assert not [name for name in score(sim, driving(sim), quick)["s0"].scores if name.startswith("ceiling_")]
 
 
 def test_a_confound_that_training_hardly_shows_does_not_blow_up_the_residuals(

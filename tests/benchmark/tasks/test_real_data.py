@@ -14,7 +14,8 @@ from voxelboard.benchmark.models.static import read_word_vectors
 from voxelboard.benchmark.protocol import V1
 from voxelboard.benchmark.readers.cards import load_card
 from voxelboard.benchmark.readers.lebel2023_pcs import Lebel2023Components
-from voxelboard.benchmark.tasks.narrative import ModelFeatures, Narrative
+from voxelboard.benchmark.tasks.cohort_scores import ModelFeatures
+from voxelboard.benchmark.tasks.narrative import Narrative
 
 # Mean test r over the first 10, 50 and 200 components with plain ridge on word count, letter count and GloVe.
 REFERENCE = {"UTS01": (0.092, 0.130, 0.099), "UTS02": (0.215, 0.160, 0.145)}

@@ -14,8 +14,9 @@ from voxelboard.benchmark.readers.pereira2018 import open_pereira2018
 from voxelboard.benchmark.readers.sentence_sets import SentenceRow, SentenceSet
 from voxelboard.benchmark.readers.simulated_sentences import open_simulated_sentences
 from voxelboard.benchmark.stimuli.stories import make_story
+from voxelboard.benchmark.tasks.cohort_scores import ModelFeatures
 from voxelboard.benchmark.tasks.encode import for_rows, row_unit
-from voxelboard.benchmark.tasks.narrative import ModelFeatures, Narrative
+from voxelboard.benchmark.tasks.narrative import Narrative
 
 
 def score(data, features, protocol: Protocol, subjects=None):
