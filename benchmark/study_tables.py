@@ -2,7 +2,7 @@
 """The tables of a committed study, read without the libraries that trained its models."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -94,7 +94,11 @@ class CorpusOfStudy:
 
 @dataclass(frozen=True)
 class TrainingOfStudy:
-    """One trained model; losses in nats a token."""
+    """One trained model; losses in nats a token.
+
+    curve : (step, validation loss). baselines : name of an n-gram model -> its loss; ``bigram``, ``bigram seen`` (of as many
+    tokens as the model saw), ...
+    """
 
     architecture: str
     ablation: str
@@ -103,6 +107,8 @@ class TrainingOfStudy:
     tokens_seen: int
     validation_loss: float
     ngram_loss: float
+    baselines: Mapping[str, float] = field(default_factory=dict)
+    curve: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ from voxelboard.benchmark.tasks.conditions import (
 from voxelboard.benchmark.tasks.held_out import held_out_responses
 from voxelboard.benchmark.tasks.narrative import Narrative
 from voxelboard.benchmark.tasks.preparation import Cohort, cohorts
+from voxelboard.benchmark.tasks.recompute import CONDITION, condition_table
 from voxelboard.benchmark.tasks.scoring import UNITS, HeldOutResponses, roi_influence, summarise, to_estimate
 from voxelboard.benchmark.tasks.story_work import ablation_work
 from voxelboard.benchmark.tasks.work import ModelSize, Work
@@ -194,8 +195,7 @@ def _with_conditions(
     arrays = dict(result.arrays)
     for name, scored in found.items():
         if name != INTACT:
-            stats = scored.stats
-            arrays[f"stats__condition_{name}"] = np.stack([stats.c, stats.q, stats.s], axis=-1)
+            arrays[f"{CONDITION}{name}"] = condition_table(scored.stats, protocol.score)
             arrays[f"voxel_delta__{name}"] = (found[INTACT].voxel_r - scored.voxel_r).astype(np.float16)
     return replace(result, facets=tuple(facets), arrays=arrays)
 

@@ -55,6 +55,7 @@ class CellResult:
     arrays : what the scores can be recomputed from. ``rois`` (n_rois,) names; ``block_segment`` (n_blocks,) and
         ``block_trs`` say what a block is; ``stats__<row>`` (n_blocks, n_rois, 3) hold c, q and s of statistics.md 2.2, with
         ``stats__unique`` behind the headline; ``voxel_roi`` (n_voxels,) labels and ``voxel_r__<row>`` (n_voxels,);
+        ``condition_stats__<condition>`` (n_inference_blocks, n_rois, 2) c and q of a perturbed text;
         ``voxel_blocks__unique`` (n_inference_blocks, n_voxels) to compare two models voxel by voxel;
         where responses lie on a shared surface ``surface``, ``voxel_vertex`` (-1: at none) and ``voxel_layer`` (n_voxels,).
     n_train, n_test : rows of the design.

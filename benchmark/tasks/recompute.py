@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from voxelboard.benchmark.protocol import ScorePolicy
 from voxelboard.benchmark.records import Arrays, Estimate, Record
-from voxelboard.benchmark.statistics.scores import BlockStatistics
+from voxelboard.benchmark.statistics.scores import BlockStatistics, coarsen
 from voxelboard.benchmark.tasks.cells import CALIBRATED, DIAGNOSTIC_TEXT, unique_fve_influence
 from voxelboard.benchmark.tasks.scoring import roi_influence, summarise
 
@@ -20,6 +20,7 @@ Influence = Mapping[int, FloatArray]  # ROI number -> (n_blocks,)
 ROWS: Final = {"unique": "unique", "normalised": "raw", "floor": "floor", **{name: name for name in DIAGNOSTIC_TEXT}}
 _TWINS: Final = {"twin_unique": "unique", "twin_normalised": "raw"}
 _PREFIX = "stats__"
+CONDITION = "condition_stats__"
 
 
 def stored_statistics(arrays: Arrays, row: str) -> BlockStatistics:
@@ -27,6 +28,22 @@ def stored_statistics(arrays: Arrays, row: str) -> BlockStatistics:
     table = np.asarray(arrays[f"{_PREFIX}{row}"], dtype=np.float64)
     segments = np.asarray(arrays["block_segment"])
     return BlockStatistics(table[..., 0], table[..., 1], table[..., 2], segments, int(arrays["block_trs"]))
+
+
+def condition_table(stats: BlockStatistics, policy: ScorePolicy) -> NDArray[np.float32]:
+    """(n_inference_blocks, n_rois, 2) c and q of a condition, for its record.
+
+    A condition needs no fine blocks, and its signal power is that of the intact text: a sixth of a row's bytes.
+    """
+    coarse = coarsen(stats, policy.inference_block_trs)
+    return np.stack([coarse.c, coarse.q], axis=-1).astype(np.float32)
+
+
+def stored_condition(arrays: Arrays, condition: str, policy: ScorePolicy) -> BlockStatistics:
+    """The statistics of a condition in inference blocks; c and q to float32. Raises KeyError for one that is not there."""
+    table = np.asarray(arrays[f"{CONDITION}{condition}"], dtype=np.float64)
+    intact = coarsen(stored_statistics(arrays, "unique"), policy.inference_block_trs)
+    return replace(intact, c=table[..., 0], q=table[..., 1])
 
 
 def recomputed_scores(record: Record, arrays: Arrays, policy: ScorePolicy) -> dict[str, dict[str | None, Estimate]]:

@@ -5,7 +5,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from voxelboard.benchmark.training.tokens import END, token_file, tokenizer_sha2
 
 RESULT = "training.json"
 _CHECKPOINTS = "checkpoints"
-VERSION = 1
+VERSION = 2
 
 TrainingProgress = Callable[[int, int], None]  # (steps done, steps in all)
 
@@ -41,7 +41,9 @@ class TrainingResult:
     tokens_seen, corpus_tokens : of the run, and in the training part.
     curve : [step, validation loss] from the first measurement to the end; losses in nats a token.
     validation_loss, perplexity : at the end.
-    ngram_loss : of a Kneser-Ney trigram model of the same tokens, on the same windows.
+    ngram_loss : of a Kneser-Ney trigram model of the whole training part, on the same windows.
+    baselines : losses of ``unigram``, ``bigram`` and ``trigram`` of the whole training part, and of ``unigram seen``, ...
+        of its first ``tokens_seen`` tokens: what a model knows that saw as much.
     """
 
     key: str
@@ -56,6 +58,7 @@ class TrainingResult:
     validation_loss: float
     perplexity: float
     ngram_loss: float
+    baselines: Mapping[str, float] = field(default_factory=dict)
     curve: tuple[tuple[int, float], ...] = field(default=())
 
 
@@ -111,8 +114,9 @@ def train_model(
     """
     load_optional("accelerate", "training", "train")
     manifest = read_manifest(corpus)
+    own = replace(preset, shapes={architecture: preset.shapes[architecture]})
     key = hash_json(
-        [VERSION, asdict(preset), architecture, manifest.sha256, tokenizer_sha256(tokenizer), seed, torch.__version__]
+        [VERSION, asdict(own), architecture, manifest.sha256, tokenizer_sha256(tokenizer), seed, torch.__version__]
     )
     if (output / RESULT).is_file() and (done := read_result(output)).key == key:
         return done
@@ -126,6 +130,8 @@ def train_model(
         )
         model.save_pretrained(output)
         tokenizer.save_pretrained(output)
+    tokens_seen = preset.steps * preset.tokens_per_step
+    baselines = _ngram_losses(train, tokens_seen, held_out, tokenizer, tokens_folder, corpus.name)
     result = TrainingResult(
         key=key,
         architecture=architecture,
@@ -134,11 +140,12 @@ def train_model(
         corpus_sha256=manifest.sha256,
         seed=seed,
         n_parameters=sum(parameter.numel() for parameter in model.parameters()),
-        tokens_seen=preset.steps * preset.tokens_per_step,
+        tokens_seen=tokens_seen,
         corpus_tokens=len(train),
         validation_loss=losses[-1][1],
         perplexity=math.exp(losses[-1][1]),
-        ngram_loss=_ngram_loss(train, held_out, tokenizer, tokens_folder, corpus.name),
+        ngram_loss=baselines["trigram"],
+        baselines=baselines,
         curve=losses,
     )
     text = json.dumps(asdict(result), indent=2, sort_keys=True) + "\n"
@@ -179,10 +186,11 @@ def _run(
             per_device_train_batch_size=preset.batch,
             per_device_eval_batch_size=preset.batch,
             gradient_accumulation_steps=preset.accumulation,
-            learning_rate=preset.learning_rate,
+            learning_rate=preset.shapes[architecture].learning_rate,
             lr_scheduler_type="cosine",
             warmup_steps=max(1, round(preset.warm_up * preset.steps)),
             weight_decay=preset.weight_decay,
+            adam_beta1=preset.momentum,
             adam_beta2=0.98,
             bf16=cuda and preset.precision == "bfloat16",
             use_cpu=not cuda,
@@ -257,13 +265,21 @@ def _watch(progress: TrainingProgress, what: str) -> Any:
     return Watch()
 
 
-def _ngram_loss(train: NDArray[Any], held_out: NDArray[Any], tokenizer: Any, folder: Path, name: str) -> float:
-    """Loss of the trigram model, in nats a token; made once for a version of the corpus."""
-    key = hash_json([name, len(train), int(train[:100_000].sum()), tokenizer_sha256(tokenizer), held_out.shape])
+def _ngram_losses(
+    train: NDArray[Any], n_seen: int, held_out: NDArray[Any], tokenizer: Any, folder: Path, name: str
+) -> dict[str, float]:
+    """Losses of the n-gram models, in nats a token; made once for a version of the corpus."""
+    sample = int(train[:100_000].sum())
+    key = hash_json([VERSION, name, len(train), n_seen, sample, tokenizer_sha256(tokenizer), held_out.shape])
     path = folder / f"{name}-ngrams-{key[:16]}.json"
     try:
-        return float(json.loads(path.read_text())["loss"])
-    except (OSError, ValueError, KeyError):
-        loss = fit_ngrams(train, len(tokenizer)).mean_loss(held_out)
-    replace_file(path, lambda file: file.write(json.dumps({"loss": loss}).encode()))
-    return loss
+        return {str(which): float(loss) for which, loss in json.loads(path.read_text()).items()}
+    except (OSError, ValueError, AttributeError):
+        pass
+    losses = {
+        f"{which}{label}": fit_ngrams(ids, len(tokenizer), order).mean_loss(held_out)
+        for label, ids in (("", train), (" seen", train[:n_seen]))
+        for order, which in enumerate(("unigram", "bigram", "trigram"), start=1)
+    }
+    replace_file(path, lambda file: file.write(json.dumps(losses).encode()))
+    return losses

@@ -17,7 +17,7 @@ _DARK = ("#f0f0f0", "#56b4e9", "#ff9c5a", "#3fd0a4", "#e7a3cb", "#ffc24d", "#9ad
 _BASE = (
     "text{font:11px system-ui,sans-serif;fill:#1a1a1a}.q{fill:#5c5c5c}.m{text-anchor:middle}.e{text-anchor:end}"
     ".b{font-weight:600}.grid{stroke:#dcdcdc}.zero{stroke:#7a7a7a}polyline{fill:none;stroke-width:1.6}"
-    ".ref{stroke-dasharray:4 3;stroke-width:1.2}.w{stroke-width:2}"
+    ".broken{stroke-dasharray:5 3}.ref{stroke-width:3}.w{stroke-width:2}"
 )
 _BASE_DARK = "text{fill:#f0f0f0}.q{fill:#b5b5b5}.grid{stroke:#3a3a3a}.zero{stroke:#8a8a8a}"
 
@@ -51,14 +51,17 @@ class Curve:
 
     runs : for each seed the pairs (step, validation loss in nats a token).
     reference : loss of the n-gram baseline.
+    colour : number of its colour. broken : its lines are dashed.
     """
 
     runs: tuple[tuple[tuple[int, float], ...], ...]
     reference: float
+    colour: int
+    broken: bool = False
 
 
 def learning_curves(curves: Mapping[str, Curve], title: str) -> str:
-    """Validation loss over training steps, a line a seed; dashed at the right the trigram model of the same corpus."""
+    """Validation loss over training steps, a line a seed; a mark at the right for the n-gram model of the same corpus."""
     width, height, left, right, top, bottom = 640.0, 300.0, 44.0, 404.0, 34.0, 262.0
     points = [point for curve in curves.values() for run in curve.runs for point in run]
     losses = [loss for _, loss in points] + [curve.reference for curve in curves.values()]
@@ -71,10 +74,11 @@ def learning_curves(curves: Mapping[str, Curve], title: str) -> str:
     body += [label(x(step), bottom + 16, f"{step:g}", "m q") for step in ticks(0, x.high, n=4)]
     body.append(label((left + right) / 2, height - 6, "training step; loss in nats a token", "m q"))
     names = spread_labels([y(curve.runs[0][-1][1]) for curve in curves.values()], 13.0, top, bottom)
-    for k, ((name, curve), at) in enumerate(zip(curves.items(), names, strict=True)):
-        colour = k % len(_COLOURS)
-        body += [polyline([(x(step), y(loss)) for step, loss in run], f"c{colour}") for run in curve.runs]
-        body.append(line(right - 26, y(curve.reference), right, y(curve.reference), f"ref c{colour}"))
+    for (name, curve), at in zip(curves.items(), names, strict=True):
+        colour = curve.colour % len(_COLOURS)
+        dashes = " broken" if curve.broken else ""
+        body += [polyline([(x(step), y(loss)) for step, loss in run], f"c{colour}{dashes}") for run in curve.runs]
+        body.append(line(right - 14, y(curve.reference), right, y(curve.reference), f"ref c{colour}{dashes}"))
         final = sum(run[-1][1] for run in curve.runs) / len(curve.runs)
         body.append(label(right + 10, at + 4, f"{name} {final:.2f} (n-gram {curve.reference:.2f})", f"f{colour}"))
     described = "; ".join(

@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The reference studies: models that were trained for them, shown beside the ranks and never among them."""
 
+import base64
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from voxelboard.benchmark.protocol import PROTOCOLS
-from voxelboard.benchmark.study_tables import ALL_ROIS, STUDY_FILE, Quantity, StudyTables, read_tables
+from voxelboard.benchmark.study_tables import ALL_ROIS, STUDY_FILE, Quantity, StudyTables, TrainingOfStudy, read_tables
+from voxelboard.leaderboard.study_pictures import ARCHITECTURES, study_pictures
 from voxelboard.leaderboard.text import bounds, count, number, plain, signed
 
 FOLDER = "studies"
-_ARCHITECTURES = {"lstm": "LSTM", "gpt2": "GPT-2"}
 _ORIGINAL = "original"
 
 
@@ -36,6 +37,7 @@ def studies_context(studies: Sequence[StudyTables]) -> dict[str, Any]:
 
 def _study(study: StudyTables, identity: str) -> dict[str, Any]:
     architectures = tuple(dict.fromkeys(training.architecture for training in study.trainings))
+    pictures = {name: _embedded(svg) for name, svg in study_pictures(study).items()}
     return {
         "id": identity,
         "name": plain(study.name, 60),
@@ -45,10 +47,24 @@ def _study(study: StudyTables, identity: str) -> dict[str, Any]:
             ("Tokens of training", _span([t.tokens_seen for t in study.trainings]), "each model"),
             ("Protocol", plain(study.protocol, 20), _measured_under(study)),
         ],
-        "architectures": [_ARCHITECTURES.get(name, plain(name, 20)) for name in architectures],
+        "architectures": [ARCHITECTURES.get(name, plain(name, 20)) for name in architectures],
         "trainings": [_training(study, made.ablation, architectures) for made in study.corpora],
-        "datasets": [_dataset(study, data.name, architectures) for data in study.datasets],
+        "curves": [
+            (ARCHITECTURES.get(name, plain(name, 20)), pictures[f"learning-{name}.svg"])
+            for name in architectures
+            if f"learning-{name}.svg" in pictures
+        ],
+        "datasets": [
+            _dataset(study, data.name, architectures)
+            | {"picture": pictures[f"deltas-{data.name.replace(':', '-')}.svg"]}
+            for data in study.datasets
+        ],
     }
+
+
+def _embedded(svg: str) -> str:
+    """A picture as an address: its colours and classes stay its own."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
 
 
 def _measured_under(study: StudyTables) -> str:
@@ -59,7 +75,7 @@ def _measured_under(study: StudyTables) -> str:
 
 
 def _listed(architectures: Sequence[str]) -> str:
-    return " and ".join(_ARCHITECTURES.get(name, plain(name, 20)) for name in architectures)
+    return " and ".join(ARCHITECTURES.get(name, plain(name, 20)) for name in architectures)
 
 
 def _span(values: Sequence[int]) -> str:
@@ -80,8 +96,15 @@ def _training(study: StudyTables, ablation: str, architectures: Sequence[str]) -
         "ablation": plain(ablation, 40),
         "share": f"{100 * share:.0f} %",
         "losses": losses,
+        "bigram": _bigram(runs[0]),
         "ngram": number(runs[0].ngram_loss, 2),
     }
+
+
+def _bigram(training: TrainingOfStudy) -> str:
+    """Loss of a bigram model of the whole training part, and of one of as many tokens as the models saw."""
+    whole, seen = (training.baselines.get(name) for name in ("bigram", "bigram seen"))
+    return "–" if whole is None or seen is None else f"{number(whole, 2)} ({number(seen, 2)})"
 
 
 def _dataset(study: StudyTables, name: str, architectures: Sequence[str]) -> dict[str, Any]:
@@ -95,14 +118,14 @@ def _dataset(study: StudyTables, name: str, architectures: Sequence[str]) -> dic
             f"{data.n_blocks} test blocks."
         ),
         "scores": [
-            (_ARCHITECTURES.get(a, plain(a, 20)), _shown(_one(own, a, _ORIGINAL, _ORIGINAL, "score")))
+            (ARCHITECTURES.get(a, plain(a, 20)), _shown(_one(own, a, _ORIGINAL, _ORIGINAL, "score")))
             for a in architectures
         ],
-        "columns": [f"{_ARCHITECTURES.get(a, plain(a, 20))}, {text} text" for a, text in columns],
+        "columns": [f"{ARCHITECTURES.get(a, plain(a, 20))}, {text} text" for a, text in columns],
         "rows": list(_rows(study, own, columns)),
         "overlaps": [
             {
-                "model": _ARCHITECTURES.get(o.architecture, plain(o.architecture, 20)),
+                "model": ARCHITECTURES.get(o.architecture, plain(o.architecture, 20)),
                 "subject": plain(o.subject, 40),
                 "jaccard": number(o.jaccard, 2),
                 "chance": number(o.chance, 2),

@@ -192,7 +192,7 @@ def report(
     results, arrays = study_results(plan, output.name, data, load_protocol(protocol))
     write_results(output, results, arrays)
     if pictures is not None:
-        draw(results, pictures)
+        _draw(output, pictures)
     if as_json:
         put_json(_report_json(results))
     else:
@@ -200,49 +200,13 @@ def report(
     say(f"results: {output}")
 
 
-def draw(results: "StudyResults", folder: Path) -> None:
-    """Write the learning curves of each architecture and the deltas of each data set as SVG files."""
+def _draw(output: Path, pictures: Path) -> None:
     from voxelboard.benchmark.atomic import replace_file
-    from voxelboard.leaderboard.charts.studies import Curve, DeltaRow, delta_chart, learning_curves
+    from voxelboard.benchmark.study_tables import read_tables
+    from voxelboard.leaderboard.study_pictures import study_pictures
 
-    pictures: dict[str, str] = {}
-    for architecture in dict.fromkeys(t.architecture for t in results.trainings):
-        curves = {}
-        for ablation in dict.fromkeys(t.ablation for t in results.trainings):
-            runs = [t for t in results.trainings if (t.architecture, t.ablation) == (architecture, ablation)]
-            curves[ablation] = Curve(tuple(t.curve for t in runs), runs[0].ngram_loss)
-        title = f"{architecture.upper()}, validation loss by corpus"
-        pictures[f"learning-{architecture}.svg"] = learning_curves(curves, title)
-    for data in results.datasets:
-        deltas = [
-            q
-            for q in results.quantities
-            if q.dataset == data.name and q.kind in ("delta", "context") and q.roi == "mean over regions"
-        ]
-        deltas.sort(
-            key=lambda q: (q.kind == "context", results_order(results, q.ablation), q.architecture, q.text == "ablated")
-        )
-        series = {label: k for k, label in enumerate(dict.fromkeys((q.architecture, q.text) for q in deltas))}
-        rows = [
-            DeltaRow(
-                "short context" if q.kind == "context" else q.ablation,
-                f"{q.architecture}, {q.text} text",
-                1 + series[q.architecture, q.text],
-                q.estimate,
-                q.low,
-                q.high,
-            )
-            for q in deltas
-        ]
-        title = f"{data.name}: what is lost (H_u of the original minus this)"
-        pictures[f"deltas-{data.name}.svg"] = delta_chart(rows, title, "difference of H_u, mean over regions, 95 %")
-    for name, text in pictures.items():
-        replace_file(folder / name, lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]
-
-
-def results_order(results: "StudyResults", ablation: str) -> int:
-    """Place of a version among the corpora."""
-    return [corpus.ablation for corpus in results.corpora].index(ablation)
+    for name, text in study_pictures(read_tables(output)).items():
+        replace_file(pictures / name, lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]
 
 
 def _report_json(results: "StudyResults") -> dict[str, Any]:

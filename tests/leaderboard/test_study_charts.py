@@ -8,21 +8,23 @@ import pytest
 
 from voxelboard.leaderboard.charts.studies import Curve, DeltaRow, delta_chart, learning_curves, spread_labels
 
+RUNS = (((0, 7.6), (50, 6.5), (100, 6.0)), ((0, 7.5), (50, 6.4), (100, 5.9)))
+CURVES = {"original": Curve(RUNS, 4.8, 0), "random-noun": Curve(RUNS[:1], 3.7, 1, broken=True)}
 SVG = "{http://www.w3.org/2000/svg}"
 
 
 def test_learning_curves_draw_a_line_a_seed_and_the_baseline() -> None:
-    runs = (((0, 7.6), (50, 6.5), (100, 6.0)), ((0, 7.5), (50, 6.4), (100, 5.9)))
-    text = learning_curves({"original": Curve(runs, 4.8), "noun": Curve(runs[:1], 3.7)}, "GPT2 & losses")
+    text = learning_curves(CURVES, "GPT2 & losses")
     root = ET.fromstring(text)
     lines = root.findall(f".//{SVG}polyline")
     assert len(lines) == 3
+    assert [line.get("class") for line in lines] == ["c0", "c0", "c1 broken"]
     assert [len((line.get("points") or "").split()) for line in lines] == [3, 3, 3]
     first = [float(point.split(",")[1]) for point in (lines[0].get("points") or "").split()]
     assert first == sorted(first)  # the loss falls, so the line goes down the page
     assert root.findtext(f"{SVG}title") == "GPT2 & losses"
     assert "original 5.95 (n-gram 4.80)" in text
-    assert text == learning_curves({"original": Curve(runs, 4.8), "noun": Curve(runs[:1], 3.7)}, "GPT2 & losses")
+    assert text == learning_curves(CURVES, "GPT2 & losses")
 
 
 def test_deltas_lie_where_their_numbers_say() -> None:

@@ -24,7 +24,7 @@ from voxelboard.benchmark.stimuli.ablations import Counts, tag_vocabulary
 from voxelboard.benchmark.stimuli.corpora import MANIFEST, Manifest
 from voxelboard.benchmark.stimuli.stories import make_story
 from voxelboard.benchmark.training.ngrams import DISCOUNT, fit_ngrams
-from voxelboard.benchmark.training.presets import PRESETS, load_preset
+from voxelboard.benchmark.training.presets import ARCHITECTURES, PRESETS, Shape, load_preset
 from voxelboard.benchmark.training.tokens import token_file, train_tokenizer, windows
 from voxelboard.benchmark.training.trainer import last_checkpoint, read_result, train_model
 
@@ -102,8 +102,9 @@ def test_loss_is_lower_where_words_can_be_predicted_by_the_planted_information(
 ) -> None:
     """ordered: after the first word of 12 nothing is uncertain; free: log 8 nats a word."""
     start = {"gpt2": 0.1, "lstm": 0.5}[architecture]  # states of an LSTM are small, and so are its logits
-    _, ordered = train(architecture, "ordered", tokens=32 * 8 * 100, initializer=start)
-    _, free = train(architecture, "free", tokens=32 * 8 * 100, initializer=start)
+    shapes = {architecture: replace(PRESET.shapes[architecture], initializer=start)}
+    _, ordered = train(architecture, "ordered", tokens=32 * 8 * 100, shapes=shapes)
+    _, free = train(architecture, "free", tokens=32 * 8 * 100, shapes=shapes)
     planted = math.log(8) * 11 / 13  # per token: 12 words and the end
     assert free.validation_loss - ordered.validation_loss == pytest.approx(planted, rel=0.25)
     assert ordered.curve[0][1] > ordered.curve[-1][1]
@@ -187,7 +188,7 @@ def test_a_torn_checkpoint_is_passed_over(tmp_path: Path) -> None:
 
 def test_a_loss_gone_nan_stops_the_training_and_says_what_to_do(train: Callable[..., Any], tmp_path: Path) -> None:
     with pytest.raises(InvalidNumbers, match="Lower the learning rate"):
-        train("gpt2", "ordered", output=tmp_path / "wild", learning_rate=1e30)
+        train("gpt2", "ordered", output=tmp_path / "wild", shapes={"gpt2": Shape(16, 1, 1e30, 0.1, heads=2)})
     with pytest.raises(DataError, match="no finished training"):
         read_result(tmp_path / "wild")
 
@@ -246,11 +247,28 @@ def test_ngram_probabilities_sum_to_one_and_equal_the_formula() -> None:
     assert model.probability((), 2) == pytest.approx(unigram[2])
 
 
+def test_a_bigram_model_reads_one_token_and_a_unigram_model_none() -> None:
+    ids = np.array([0, 1, 2, 0, 1, 3, 0, 1, 2, 4])
+    d = DISCOUNT
+    unigrams, bigrams = fit_ngrams(ids, 6, 1), fit_ngrams(ids, 6, 2)
+    for model in (unigrams, bigrams):
+        assert sum(model.probability((3, 1), token) for token in range(6)) == pytest.approx(1.0)
+    # frequencies: 0 stands there 3 times of 10, five kinds of six were seen
+    assert unigrams.probability((2, 1), 0) == pytest.approx((3 - d + d * 5 / 6) / 10)
+    # after 1: twice 2 and once 3; below stand the left contexts: six pairs that end in five kinds of tokens
+    below = (1 - d) / 6 + d * 5 / 6 / 6
+    assert bigrams.probability((0, 1), 2) == pytest.approx((2 - d + d * 2 * below) / 3)
+    assert bigrams.probability((4, 1), 2) == bigrams.probability((1,), 2)
+    assert unigrams.mean_loss(ids[None]) > bigrams.mean_loss(ids[None]) > fit_ngrams(ids, 6).mean_loss(ids[None])
+
+
 def test_presets() -> None:
     with pytest.raises(UserError, match="Did you mean 'small'"):
         load_preset("smalll")
     full = load_preset("full")
-    assert (full.width["gpt2"], full.layers["gpt2"], full.heads) == (768, 12, 12)  # GPT-2-small
+    gpt2 = full.shapes["gpt2"]
+    assert (gpt2.width, gpt2.layers, gpt2.heads) == (768, 12, 12)  # GPT-2-small
+    assert set(full.shapes) == set(load_preset("small").shapes) == set(ARCHITECTURES)
     assert full.tokens_per_step == 65536
 
 
