@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import quote
 
 from voxelboard.benchmark.caption_tables import AnalysisTables
 from voxelboard.benchmark.records import Record, revision_folder, slug
@@ -244,18 +245,21 @@ def _unique(stems: Mapping[K, str], texts: Sequence[str] | None = None) -> dict[
 
 def _record_copier(folder: Path, page: Path, source: Path) -> RecordLink:
     """Copies a record into the site when it is linked for the first time and gives its address from ``page``."""
+    linked: dict[Path, str] = {}
 
     @cache
-    def place(parent: Path) -> Path:
+    def place(parent: Path) -> tuple[Path, str]:
+        """The folder of the copies of a folder's records, made, and its address."""
         found = folder / "data" / "records" / parent.resolve().relative_to(source)
         found.mkdir(parents=True, exist_ok=True)
-        return found
+        return found, relative_address(found, page)
 
     def link(path: Path, record: Record) -> str:
-        copy = place(path.parent) / path.name
-        if not copy.exists():
+        if path not in linked:
+            copies, address = place(path.parent)
             # on one line, unlike the canonical JSON of the results: a third of the time and half of the bytes of a site
-            copy.write_bytes(f"{published(record).model_dump_json()}\n".encode())
-        return relative_address(copy, page)
+            (copies / path.name).write_bytes(f"{published(record).model_dump_json()}\n".encode())
+            linked[path] = f"{address}/{quote(path.name)}"
+        return linked[path]
 
     return link

@@ -14,13 +14,16 @@ import jinja2
 from markupsafe import Markup
 
 from voxelboard.leaderboard.board import Missing
-from voxelboard.leaderboard.text import bounds, count, number, plain, signed
+from voxelboard.leaderboard.text import bounds, count, marked_up, number, plain, signed
 
 _HERE = Path(__file__).resolve().parent
-# Runs first in every page and loads the one script: a page opened from file:// cannot allow it by address.
+# Runs first in every page and loads the one script: a page opened from file:// cannot allow it by address. Of a long table
+# the first rows are laid out for the first paint, and the others after it (class "first"); without script all are.
 _LOADER = (
-    '(function(){var r=document.documentElement,s=document.createElement("script");r.classList.add("js");'
-    's.src=r.getAttribute("data-root")+r.getAttribute("data-script");document.head.appendChild(s)})()'
+    '(function(){var r=document.documentElement,s=document.createElement("script");r.classList.add("js","first");'
+    's.src=r.getAttribute("data-root")+r.getAttribute("data-script");document.head.appendChild(s);'
+    'document.addEventListener("DOMContentLoaded",function(){requestAnimationFrame(function(){setTimeout(function(){'
+    'r.classList.remove("first")})})})})()'
 )
 
 
@@ -82,6 +85,7 @@ def render_template(template: str, **values: Any) -> str:
     return environment().get_template(template).render(**inline, csp=policy(css), script=script_name(), **values)
 
 
+@cache
 def policy(css: str) -> str:
     """Content-Security-Policy that allows the page's own style and loader by their hashes, and nothing else.
 
@@ -135,6 +139,7 @@ def environment() -> jinja2.Environment:
         "number": number,
         "signed": signed,
         "count": count,
+        "marked_up": marked_up,
         "bounds": lambda score: bounds(score.low, score.high),
         "script_json": lambda value: Markup(script_json(value)),  # noqa: S704  "<", ">" and "&" are escaped
     }

@@ -11,6 +11,8 @@ import re
 import unicodedata
 from urllib.parse import urlsplit
 
+from markupsafe import Markup, escape
+
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 # A spreadsheet runs a cell that starts with one of these as a formula (OWASP, CSV injection).
 _FORMULA_STARTS = (*"=+-@\t\r\n|%", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -25,6 +27,14 @@ def plain(text: object, limit: int = 120) -> str:
     # Cc control, Cf format (bidi marks, zero width), Co private use, Cs surrogates
     visible = "".join(_REPLACEMENT if unicodedata.category(c) in {"Cc", "Cf", "Co", "Cs"} else c for c in line)
     return visible if len(visible) <= limit and len(str(text)) <= 4 * limit else visible[: limit - 1] + "…"
+
+
+def marked_up(text: str) -> Markup:
+    """Our own documentation as HTML: what stands between double backticks becomes ``<code>``, all of it escaped."""
+    parts = text.split("``")
+    if len(parts) % 2 == 0:  # a mark without its partner
+        return escape(text)
+    return Markup("").join(Markup("<code>{}</code>").format(part) if odd % 2 else part for odd, part in enumerate(parts))
 
 
 def safe_url(url: object) -> str | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Thread
 
 from voxelboard.benchmark.errors import UserError
+from voxelboard.benchmark.records import STUDIES
 
 HOST = "127.0.0.1"
 Fingerprint = tuple[tuple[str, int, int], ...]
@@ -57,9 +58,9 @@ def serving(folder: Path, port: int) -> Iterator[str]:
 
 
 def fingerprint(results: Path) -> Fingerprint:
-    """Names, sizes and times of the records and of the queue: what a board depends on."""
-    beside = results.resolve().parent / "queue.json"
-    files = [*sorted(results.rglob("*.json")), beside]
+    """Names, sizes and times of the records, the queue and the studies: what a board depends on."""
+    beside = results.resolve().parent
+    files = [*sorted(results.rglob("*.json")), beside / "queue.json", *sorted((beside / STUDIES).rglob("*.json"))]
     found = []
     for path in files:
         try:

@@ -52,7 +52,7 @@ def heat_map(
         )
         for index, (name, cells) in enumerate(rows)
     )
-    inner = element("caption", caption) + element("thead", head) + element("tbody", body)
+    inner = element("caption", element("span", caption)) + element("thead", head) + element("tbody", body)
     return element("table", inner, class_="heat")
 
 

@@ -28,7 +28,7 @@ def compare_context(board: Board, pages: Mapping[Entry, str], tables: Mapping[in
         for row in table.rows:
             if is_whole(row):
                 name = display_name(row.model, row.entry)
-                fact = {"name": name, "sub": plain(row.entry.submission), "page": pages[row.entry], "in": []}
+                fact = {"name": name, "sub": plain(row.entry.submission), "page": pages[row.entry], "row": row.model.row, "in": []}
                 entries.setdefault(row.entry, fact)["in"].append(index)
     return {
         "data": {"models": list(entries.values()), "tables": sources},
@@ -65,10 +65,9 @@ def _matrix(table: Table) -> Markup:
             chance = element("small", f"{100 * better:.0f} %")
             cells.append(element("td", value + Markup(" ") + chance, class_="yes" if sure else "tie", title=title))
         lines.append(element("tr", Markup("").join(cells)))
-    caption = element(
-        "caption",
+    caption = (
         "Row minus column; bold where the paired test, corrected over these pairs, tells them apart. Small: how probable it is "
-        "that the row is the better one, this pair by itself",
+        "that the row is the better one, this pair by itself"
     )
-    body = caption + element("thead", element("tr", head)) + element("tbody", Markup("").join(lines))
+    body = element("caption", element("span", caption)) + element("thead", element("tr", head)) + element("tbody", Markup("").join(lines))
     return element("table", body, class_="matrix")

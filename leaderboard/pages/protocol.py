@@ -3,6 +3,7 @@
 
 import inspect
 import io
+import re
 import tokenize
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -12,6 +13,15 @@ from typing import Any
 from voxelboard.benchmark.protocol import PROTOCOLS, Protocol
 from voxelboard.leaderboard.board import Board
 from voxelboard.leaderboard.text import plain
+
+# Sections of the notes that the source was written from, "statistics.md 2.3" or "F6": readers do not have them.
+_NOTE = r"(?:statistics\.md (?:[A-Z]\d{0,2}\b|\d[\d.-]*\d)|[A-H]\d{1,2}\b)"
+_REFERENCES = (
+    (re.compile(rf" ?\({_NOTE}(?:, {_NOTE})*\)"), ""),
+    (re.compile(rf", {_NOTE}\)"), ")"),
+    (re.compile(rf"\({_NOTE}(?:, {_NOTE})*: "), "("),
+    (re.compile(rf"^{_NOTE}[,:] "), ""),
+)
 
 
 def protocol_context(board: Board) -> dict[str, Any]:
@@ -81,7 +91,14 @@ def protocol_reasons() -> dict[str, tuple[str, dict[str, str]]]:
 
 
 def _first_line(kind: type) -> str:
-    return plain((inspect.getdoc(kind) or "").partition("\n\n")[0].replace("\n", " "), 400)
+    return _for_readers((inspect.getdoc(kind) or "").partition("\n\n")[0].replace("\n", " "), 400)
+
+
+def _for_readers(text: str, limit: int) -> str:
+    """A comment without its references to notes."""
+    for pattern, instead in _REFERENCES:
+        text = pattern.sub(instead, text)
+    return plain(text, limit)
 
 
 def _comments(kind: type) -> dict[str, str]:
@@ -107,5 +124,5 @@ def _comments(kind: type) -> dict[str, str]:
             above.insert(0, comments[number])
             number -= 1
         parts = [*above, comments.get(place, "")]
-        reasons[name] = plain(" ".join(part for part in parts if part), 600)
+        reasons[name] = _for_readers(" ".join(part for part in parts if part), 600)
     return reasons

@@ -39,45 +39,56 @@ def submission_fields() -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     schema = json.loads(path.read_text(encoding="utf-8"))
-    parts = [("submission", schema), *((name, part) for name, part in schema.get("$defs", {}).items())]
+    sections = schema.get("$defs", {})
+    parts = [("The file", schema), *((_key_of(name, schema), part) for name, part in sections.items())]
     return [
         {
-            "name": plain(name, 40),
+            "name": plain(name, 60),
             "about": plain(part.get("description") or "", 300),
-            "rows": [_field(key, value, part.get("required", ())) for key, value in part["properties"].items()],
+            "rows": [_field(key, value, part.get("required", ()), schema) for key, value in part["properties"].items()],
         }
         for name, part in parts
         if "properties" in part
     ]
 
 
-def _field(key: str, value: Mapping[str, Any], required: Any) -> tuple[str, str, str, str]:
+def _key_of(name: str, schema: Mapping[str, Any]) -> str:
+    """The key under which a section stands in the file: ``model`` for ``ModelEntry``, ``model.tokenizer`` for its part."""
+    places = [("", schema), *((part, held) for part, held in schema.get("$defs", {}).items())]
+    for part, held in places:
+        for key, value in held.get("properties", {}).items():
+            if json.dumps(value).find(f'"#/$defs/{name}"') >= 0:
+                return f"{_key_of(part, schema)}.{key}" if part else key
+    return name
+
+
+def _field(key: str, value: Mapping[str, Any], required: Any, schema: Mapping[str, Any]) -> tuple[str, str, str, str]:
     default = value.get("default")
     shown = "" if default is None or key in required else plain(json.dumps(default), 60)
     return (
         plain(key, 40),
         "required" if key in required else shown,
-        plain(_kind(value), 160),
+        plain(_kind(value, schema), 160),
         plain(value.get("description") or "", 400),
     )
 
 
-def _kind(value: Mapping[str, Any]) -> str:
+def _kind(value: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     """What is allowed, in words."""
     if "enum" in value:
         return ", ".join(str(item) for item in value["enum"])
     if "const" in value:
         return str(value["const"])
     if "$ref" in value:
-        return f"section {value['$ref'].rpartition('/')[2]}"
+        return f"section {_key_of(value['$ref'].rpartition('/')[2], schema)}"
     options = value.get("anyOf") or value.get("oneOf") or value.get("allOf")
     if options:
-        return " or ".join(dict.fromkeys(_kind(option) for option in options if option.get("type") != "null"))
+        return " or ".join(dict.fromkeys(_kind(option, schema) for option in options if option.get("type") != "null"))
     if value.get("type") == "array":
-        return f"list of {_kind(value.get('items', {}))}" if value.get("items") else "list"
+        return f"list of {_kind(value.get('items', {}), schema)}" if value.get("items") else "list"
     if value.get("type") == "object":
         inner = value.get("additionalProperties")
-        return f"map to {_kind(inner)}" if isinstance(inner, Mapping) else "map"
+        return f"map to {_kind(inner, schema)}" if isinstance(inner, Mapping) else "map"
     if value.get("format") == "date":
         return "date, YYYY-MM-DD"
     return str(value.get("type", "any"))

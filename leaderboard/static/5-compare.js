@@ -43,8 +43,14 @@ function startCompare() {
   var byStem = {}, picker = section.querySelector(".picker"), live = section.querySelector("output"), results = section.querySelector(".results");
   data.models.forEach(function (model) { byStem[stem(model.page)] = model; });
   var select = element("select", { id: "add-model" });
-  var names = Object.keys(byStem).sort(function (a, b) { return byStem[a].name.localeCompare(byStem[b].name, "en"); });
-  names.forEach(function (name) { select.append(element("option", { value: name }, byStem[name].name + " \u00b7 " + byStem[name].sub)); });
+  var names = Object.keys(byStem), first = names[0];
+  names.sort(function (a, b) { return byStem[a].name.localeCompare(byStem[b].name, "en"); });
+  [["Models", "submission"], ["Rulers", "baseline"]].forEach(function (kind) {
+    var mine = names.filter(function (name) { return byStem[name].row === kind[1]; }), group = element("optgroup", { label: kind[0] });
+    mine.forEach(function (name) { group.append(element("option", { value: name }, byStem[name].name + " \u00b7 " + byStem[name].sub)); });
+    if (mine.length) select.append(group);
+  });
+  select.value = first;
   function held() { return chosenModels().filter(function (name) { return byStem[name]; }); }
   function set(list) { writeState({ c: list.join(",") }); draw(); }
   var add = button("Add", function () {

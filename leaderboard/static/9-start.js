@@ -8,4 +8,6 @@ function start() {
   document.documentElement.setAttribute("data-ready", "");
 }
 window.voxelboardTests = { rankOverall: rankOverall, decompose: decompose, tTwoSided: tTwoSided, tQuantile: tQuantile, holm: holm, pairedDifference: pairedDifference, parseFilter: parseFilter, csvCell: csvCell, latex: latex };
-if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start); else start();
+// After the first paint: a table of hundreds of rows takes a while to get its controls.
+function afterPaint() { requestAnimationFrame(function () { setTimeout(start); }); }
+if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", afterPaint); else afterPaint();

@@ -4,6 +4,7 @@
 import csv
 import io
 import json
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from voxelboard.leaderboard.overall import influence_of, overviews
 from voxelboard.leaderboard.render import render
 
 pytestmark = pytest.mark.timeout(400)  # the first one draws the site and starts the browser
+STUDIES = Path(__file__).resolve().parents[2] / "results" / "studies"
 QUILL, FJORD = "acme__quill-7b--0123456789ab", "north__fjord-large--0123456789ab"
 
 
@@ -89,8 +91,9 @@ def test_print_hides_what_cannot_be_used_on_paper(address: str, site: Path, open
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 
 
-def test_the_html_is_valid(site: Path, node_modules: Path, tmp_path: Path) -> None:
-    config = tmp_path / "rules.json"
+def validate(pages: list[Path], node_modules: Path, folder: Path) -> None:
+    """Fails with what html-validate says of the pages."""
+    config = folder / "rules.json"
     rules = {
         "extends": ["html-validate:standard"],
         "rules": {
@@ -107,9 +110,41 @@ def test_the_html_is_valid(site: Path, node_modules: Path, tmp_path: Path) -> No
     }
     config.write_text(json.dumps(rules))
     command = ["node", str(node_modules / "html-validate" / "bin" / "html-validate.mjs"), "--config", str(config)]
-    pages = [str(site / address) for address in PAGES]
-    done = subprocess.run([*command, *pages], capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run([*command, *map(str, pages)], capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stdout[:4000] + done.stderr[:2000]
+
+
+def test_the_html_is_valid(site: Path, node_modules: Path, tmp_path: Path) -> None:
+    validate([site / address for address in PAGES], node_modules, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def studied_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A board of recorded data, made up, with the committed studies beside it."""
+    folder = tmp_path_factory.mktemp("studied")
+    plant = Plant(folder / "results", kind="real", dataset="made-up")
+    plant.submission("org/one", 0.1)
+    shutil.copytree(STUDIES, plant.results / "studies")
+    return render(plant.results, folder / "board").parent
+
+
+def test_the_page_of_studies_is_accessible_valid_and_fits_a_phone(
+    studied_site: Path, node_modules: Path, open_page: OpenPage, tmp_path: Path
+) -> None:
+    address = studied_site / "studies.html"
+    test_every_page_is_accessible_in_both_themes_and_fits_a_phone(address.name, studied_site, node_modules, open_page)
+    validate([address], node_modules, tmp_path)
+
+
+def test_a_long_table_is_whole_with_and_without_script(tmp_path: Path, open_page: OpenPage) -> None:
+    plant = Plant(tmp_path / "results")
+    for index in range(66):
+        plant.submission(f"org/m{index:02d}", 0.1 + 0.001 * index, subjects=("sub-01", "sub-02"), seed=index)
+    index = render(plant.results, tmp_path / "board")
+    for script in (True, False):
+        page = open_page(index, java_script_enabled=script)
+        page.locator("table.board tbody:first-of-type tr[data-i]").nth(65).wait_for(state="visible")
+        assert page.locator("table.board tbody tr[data-i]:visible").count() == 66
 
 
 # ---- ranking again
@@ -216,7 +251,7 @@ def test_sorting_by_one_and_by_several_columns(site: Path, open_page: OpenPage) 
     button.click()
     sizes = page.evaluate(
         "Array.from(document.querySelectorAll('table.board tbody:first-of-type tr[data-i]')).map(row => Number(row.cells"
-        "[8].getAttribute('data-v')))"
+        "[9].getAttribute('data-v')))"
     )
     assert sizes == sorted(sizes, reverse=True)
     assert page.locator("th[aria-sort]").count() == 1

@@ -17,6 +17,7 @@ from voxelboard.benchmark.records import Checks, read_record, read_statistics, r
 from voxelboard.leaderboard.aggregate import aggregate
 from voxelboard.leaderboard.board_site import page_names
 from voxelboard.leaderboard.render import render
+from voxelboard.leaderboard.text import marked_up
 
 VOID = {"meta", "input", "br", "link", "img", "hr"}
 EVIL = '"><script>alert(1)</script><img src=x onerror=alert(2)>\u202e{{ 7*7 }}'
@@ -243,6 +244,24 @@ def test_the_linked_record_is_the_record_without_the_command(demo_results: Path,
     assert original.environment is not None
     assert original.environment.command
     assert copy.environment == original.environment.model_copy(update={"command": ""})
+
+
+def test_the_overview_draws_the_mean_over_tasks_of_each_layer(plant: Any, tmp_path: Path) -> None:
+    for task in ("narrative", "captions"):
+        replace(plant, task=task, dataset=f"simulated-{task}").submission("a/b", 0.1)
+    index = Page((render(plant.results, tmp_path / "site").parent / "index.html").read_text(encoding="utf-8"))
+    assert len([attrs for attrs in index.all("svg") if attrs.get("class") == "spark"]) == 1
+    assert "layers 0 to 6, most often chosen: 4" in index.text
+
+
+def test_marks_of_the_source_are_markup_on_the_page(site: Path) -> None:
+    for name, term in (("protocol", "hash_of(task)"), ("submit", "embargo:YYYY-MM-DD")):
+        text = (site / f"{name}.html").read_text(encoding="utf-8")
+        assert f"<code>{term}</code>" in text
+        assert "``" not in text
+    assert "statistics.md" not in (site / "protocol.html").read_text(encoding="utf-8")
+    assert marked_up("a ``<b>`` c") == "a <code>&lt;b&gt;</code> c"
+    assert marked_up("``half") == "``half"
 
 
 def test_a_failed_row_has_a_page_that_says_why(site: Path) -> None:

@@ -399,7 +399,12 @@ def plant_showcase(results: Path, places: NDArray[np.float64] | None = None) -> 
     gains = {"narrative": 1.0, "drama": 0.8, "captions": 1.3, "ablation": 0.5}
     for task in TASKS:
         plant = Plant(
-            results, dataset=f"simulated-{task}", task=task, n_layers=13, surface=task in ("narrative", "drama")
+            results,
+            dataset=f"simulated-{task}",
+            task=task,
+            n_layers=13,
+            surface=task in ("narrative", "drama"),
+            places=places,
         )
         gain = gains[task]
         for index, (name, label, score, size, metadata) in enumerate(families):
