@@ -122,9 +122,16 @@ class Cell:
 
     def macro(self, row: str) -> FloatArray:
         """(n_blocks,) influence values of the mean over ROIs."""
-        values: FloatArray = self.influence[row].mean(axis=1)
-        return values
+        if row not in self._means:
+            self._means[row] = self.influence[row].mean(axis=1)
+        return self._means[row]
 
+    @cached_property
+    def _means(self) -> dict[str, FloatArray]:
+        """What :meth:`macro` has found: several figures of a row rest on the same means."""
+        return {}
+
+    @cached_property
     def twin(self) -> FloatArray | None:
         """(n_blocks,) influence values of the mean over the untrained twins, or None."""
         twins = [
@@ -233,9 +240,10 @@ def score_cell(cell: StoredCell, scored: BoolArray, pooled: BoolArray, power: Fl
     pooled : (n_rois,) which of them are scored against ``power`` instead of their own signal power.
     power : (n_blocks, n_rois) signal power pooled over subjects.
     """
-    n_rows, stats = len(cell.rows), cell.joined
-    s = np.where(np.tile(pooled, n_rows), np.tile(power, n_rows), stats.s) if pooled.any() else stats.s
-    cell = replace(cell, joined=replace(stats, s=s))
+    if pooled.any():
+        n_rows, stats = len(cell.rows), cell.joined
+        s = np.where(np.tile(pooled, n_rows), np.tile(power, n_rows), stats.s)
+        cell = replace(cell, joined=replace(stats, s=s))
     return Cell(
         path=cell.path,
         record=cell.record,

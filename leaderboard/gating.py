@@ -111,11 +111,14 @@ def same_responses(one: StoredCell, other: StoredCell) -> bool:
     if not _same_shape(one, other):
         return False
     a, b = one.headline.s, other.headline.s
+    if (a == b).all():  # as it is for records of one machine; allclose takes ten times as long
+        return True
     return bool(np.allclose(a, b, rtol=1e-6, atol=1e-6 * float(np.abs(b).max())))
 
 
 def _same_shape(one: StoredCell, other: StoredCell) -> bool:
-    return one.names == other.names and np.array_equal(one.headline.block_segment, other.headline.block_segment)
+    ours, theirs = one.joined.block_segment, other.joined.block_segment
+    return one.names == other.names and ours.shape == theirs.shape and bool((ours == theirs).all())
 
 
 def _same_stamps(one: Record, other: Record) -> bool:

@@ -17,23 +17,13 @@ from voxelboard.leaderboard.cells import HISTOGRAM_EDGES, Cell
 from voxelboard.leaderboard.charts.layers import LayerLine
 
 
-def as_score(estimate: Estimate | None) -> Score:
-    """A record's estimate of one subject; Missing when it has no number or no interval."""
-    if estimate is None:
-        return Missing("not in the record")
+def _gap(estimate: Estimate) -> str | None:
+    """Why an estimate is no score; None for one with a number and an interval."""
     if estimate.estimate is None:
-        return Missing(estimate.reason or "no reason given")
+        return estimate.reason or "no reason given"
     if estimate.standard_error is None or estimate.low is None or estimate.high is None:
-        return Missing("the record gives no interval")
-    return Interval(
-        estimate=estimate.estimate,
-        se=estimate.standard_error,
-        low=estimate.low,
-        high=estimate.high,
-        df=float(max(estimate.n - 1, 1)),
-        n=estimate.n,
-        estimator=estimate.estimator,
-    )
+        return "the record gives no interval"
+    return None
 
 
 def pool_estimates(estimates: Sequence[Estimate | None]) -> Score:
@@ -49,22 +39,22 @@ def pool_estimates(estimates: Sequence[Estimate | None]) -> Score:
 def pool_many(listed: Sequence[Sequence[Estimate | None]]) -> list[Score]:
     """:func:`pool_estimates` of many numbers, those with equally many subjects at once."""
     found: list[Score] = [Missing("no subject has a score")] * len(listed)
-    groups: dict[int, list[tuple[int, list[Interval]]]] = defaultdict(list)
+    groups: dict[int, list[tuple[int, list[Estimate]]]] = defaultdict(list)
     for place, estimates in enumerate(listed):
         held = []
-        for score in map(as_score, estimates):
-            if isinstance(score, Missing):
-                found[place] = score
+        for estimate in estimates:
+            gap = "not in the record" if estimate is None else _gap(estimate)
+            if estimate is None or gap is not None:
+                found[place] = Missing(gap or "")
                 break
-            held.append(score)
+            held.append(estimate)
         else:
             if held:
                 groups[len(held)].append((place, held))
     for n_subjects, members in groups.items():
-        values, errors = (
-            np.array([[getattr(s, name) for s in held] for _, held in members]).T for name in ("estimate", "se")
-        )
-        n_blocks = np.array([min(score.n for score in held) for _, held in members])
+        values = np.array([[one.estimate for one in held] for _, held in members], dtype=np.float64).T
+        errors = np.array([[one.standard_error for one in held] for _, held in members], dtype=np.float64).T
+        n_blocks = np.array([min(one.n for one in held) for _, held in members])
         half, se, df = _half_width(values, errors, n_blocks)
         mean = values.mean(axis=0)
         what = f"mean over subjects, shared-error bound, {describe_scope(default_scope(n_subjects), n_subjects)}"
@@ -115,7 +105,7 @@ def pool_facets(listed: Sequence[Sequence[Facet]]) -> tuple[FacetScore, ...]:
 
 
 def _pool_those_that_have_one(listed: Sequence[Sequence[Estimate]]) -> list[Score]:
-    held = [[one for one in estimates if not isinstance(as_score(one), Missing)] for estimates in listed]
+    held = [[one for one in estimates if _gap(one) is None] for estimates in listed]
     pooled = pool_many([own or estimates for own, estimates in zip(held, listed, strict=True)])
     return [
         score

@@ -113,7 +113,7 @@ def headline_table(candidate: Candidate, subjects: Sequence[str], row: str = "un
 
 def twin_table(candidate: Candidate, subjects: Sequence[str]) -> FloatArray | None:
     """(n_subjects, n_blocks) influence values of the mean over the untrained twins, or None."""
-    twins = [candidate.cells[subject].twin() for subject in subjects]
+    twins = [candidate.cells[subject].twin for subject in subjects]
     held = [twin for twin in twins if twin is not None]
     return np.stack(held) if held and len(held) == len(twins) else None
 

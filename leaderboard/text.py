@@ -34,7 +34,9 @@ def marked_up(text: str) -> Markup:
     parts = text.split("``")
     if len(parts) % 2 == 0:  # a mark without its partner
         return escape(text)
-    return Markup("").join(Markup("<code>{}</code>").format(part) if odd % 2 else part for odd, part in enumerate(parts))
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if odd % 2 else part for odd, part in enumerate(parts)
+    )
 
 
 def safe_url(url: object) -> str | None:

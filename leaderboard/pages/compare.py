@@ -28,7 +28,13 @@ def compare_context(board: Board, pages: Mapping[Entry, str], tables: Mapping[in
         for row in table.rows:
             if is_whole(row):
                 name = display_name(row.model, row.entry)
-                fact = {"name": name, "sub": plain(row.entry.submission), "page": pages[row.entry], "row": row.model.row, "in": []}
+                fact = {
+                    "name": name,
+                    "sub": plain(row.entry.submission),
+                    "page": pages[row.entry],
+                    "row": row.model.row,
+                    "in": [],
+                }
                 entries.setdefault(row.entry, fact)["in"].append(index)
     return {
         "data": {"models": list(entries.values()), "tables": sources},
@@ -69,5 +75,9 @@ def _matrix(table: Table) -> Markup:
         "Row minus column; bold where the paired test, corrected over these pairs, tells them apart. Small: how probable it is "
         "that the row is the better one, this pair by itself"
     )
-    body = element("caption", element("span", caption)) + element("thead", element("tr", head)) + element("tbody", Markup("").join(lines))
+    body = (
+        element("caption", element("span", caption))
+        + element("thead", element("tr", head))
+        + element("tbody", Markup("").join(lines))
+    )
     return element("table", body, class_="matrix")

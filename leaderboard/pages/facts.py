@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a row can be filtered and grouped by, for people (in its cells) and for the script (as JSON)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from voxelboard.benchmark.record_stamps import ModelStamp
 from voxelboard.benchmark.records import Record
-from voxelboard.leaderboard.board import Entry, Row
+from voxelboard.leaderboard.board import Column, Entry, Row
 from voxelboard.leaderboard.text import number, plain, safe_url, signed
 
 _SIZES = (
@@ -22,6 +22,12 @@ _SIZES = (
 def display_name(model: ModelStamp, entry: Entry) -> str:
     """The name that a row is shown with."""
     return plain(model.display_name, 80) or plain(entry.submission, 80)
+
+
+def short_names(columns: Sequence[Column]) -> list[str]:
+    """The names of columns among each other: the task, and the data set where a task is there twice."""
+    tasks = [column.task for column in columns]
+    return [plain(c.task if tasks.count(c.task) == 1 else f"{c.task}, {c.dataset}", 60) for c in columns]
 
 
 def size_bucket(n_parameters: int) -> str:

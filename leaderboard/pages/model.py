@@ -28,7 +28,7 @@ from voxelboard.leaderboard.charts.distributions import Dot
 from voxelboard.leaderboard.charts.intervals import BAR_WIDTH
 from voxelboard.leaderboard.charts.layers import profile_limits
 from voxelboard.leaderboard.pages.attributions import attribution_section
-from voxelboard.leaderboard.pages.facts import display_name, tries_text
+from voxelboard.leaderboard.pages.facts import display_name, short_names, tries_text
 from voxelboard.leaderboard.pages.figures import figures
 from voxelboard.leaderboard.pages.table import (
     name_subjects,
@@ -92,6 +92,7 @@ def model_context(rows: Sequence[tuple[Table, Row]], link: RecordLink) -> dict[s
     return {
         "page": _page(first),
         "columns": [_column(table, row, link, index) for index, (table, row) in enumerate(rows, start=1)],
+        "jumps": short_names([table.column for table, _ in rows]),
         "resolved": _resolved(first, records),
         "responses": _responses(records),
         "check_names": [(name, meaning) for name, _, meaning in _CHECKS],

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tables of several tasks side by side, as plain values for the template."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from markupsafe import Markup
 
 from voxelboard.benchmark.statistics.intervals import Interval
 from voxelboard.leaderboard.board import Entry, Missing, Row
-from voxelboard.leaderboard.charts import axis_header, interval_bar, layer_sparkline, rank_rail, shared_axis
+from voxelboard.leaderboard.charts import axis_header, interval_bar, rank_rail, shared_axis
 from voxelboard.leaderboard.charts.axes import Axis, Marker
 from voxelboard.leaderboard.charts.intervals import BAR_WIDTH
 from voxelboard.leaderboard.overall import Overview, OverviewColumn, OverviewRow
 from voxelboard.leaderboard.pages.facts import context_words, display_name, measured_on, row_facts
-from voxelboard.leaderboard.pages.table import exposure_text, subtitle, unit_label
+from voxelboard.leaderboard.pages.table import exposure_text, sparkline, subtitle, unit_label
 from voxelboard.leaderboard.pooling import overview_profile
 from voxelboard.leaderboard.text import number, plain, signed
 
@@ -114,7 +114,7 @@ def _row(
         "rail": rank_rail(row.rank.low, row.rank.high, len(overview.ranked)) if row.rank else "",
         "bar": "" if isinstance(score, Missing) else interval_bar(axis, score.estimate, score.low, score.high, [_ZERO]),
         "cells": [_cell(one, top) for one, top in zip(row.rows, tops, strict=True)],
-        "spark": _spark(rows),
+        "spark": _spark(row, overview),
         "exposure": exposure_text(exposure, row.model.row),
         "verification": verification,
         "day": day,
@@ -126,12 +126,20 @@ def _row(
     }
 
 
-def _spark(rows: Sequence[Row]) -> Markup:
-    """Score over layers, mean over the tasks; the dot is the layer that most tasks chose. Nothing without layers."""
-    profiles = [row.overview for row in rows if row.overview is not None]
-    n_layers = max((len(profile.test.estimate) for profile in profiles), default=0)
-    mean = overview_profile([profile for profile in profiles if len(profile.test.estimate) == n_layers])
-    return Markup("") if mean is None else layer_sparkline(mean.test, mean.chosen[0] if mean.chosen else None)
+def _spark(row: OverviewRow, overview: Overview) -> Markup:
+    """Score over layers, mean over the columns of the overall score; the dot is the layer that most of them chose.
+
+    Nothing for rows of one layer. Columns outside of the mean may have another unit: they are drawn where no other is.
+    """
+    held = [
+        (column.weight > 0, one.overview)
+        for column, one in zip(overview.columns, row.rows, strict=True)
+        if one is not None and one.overview is not None
+    ]
+    counted = [profile for counts, profile in held if counts] or [profile for _, profile in held]
+    n_layers = max((len(profile.test.estimate) for profile in counted), default=0)
+    mean = overview_profile([profile for profile in counted if len(profile.test.estimate) == n_layers])
+    return Markup("") if mean is None else sparkline(mean)
 
 
 def _cell(row: Row | None, top: float) -> dict[str, Any]:

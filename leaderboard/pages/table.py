@@ -119,7 +119,7 @@ def _row_view(
         "rank_value": row.rank.low if row.rank else "",
         "rail": rank_rail(row.rank.low, row.rank.high, len(table.ranked)) if row.rank else "",
         "bar": headline_bar(row, axis, markers),
-        "spark": _spark(overview) if overview else "",
+        "spark": sparkline(overview) if overview else "",
         "exposure": exposure_text(row.exposure, row.model.row),
     }
 
@@ -134,7 +134,7 @@ def subtitle(entry: Entry) -> str:
     return plain(_RULERS.get(entry.submission, entry.submission), 60)
 
 
-def _spark(overview: Profile) -> Markup:
+def sparkline(overview: Profile) -> Markup:
     """The layers in small; nothing for a model of one layer, which has nothing to choose."""
     if len(overview.test.estimate) < 2:
         return Markup("")

@@ -20,7 +20,7 @@ from voxelboard.benchmark.statistics.intervals import Interval
 from voxelboard.leaderboard.aggregate import aggregate, aggregate_records, candidates_by_column, natural_key
 from voxelboard.leaderboard.board import Ceiling, Missing, Row, Table
 from voxelboard.leaderboard.pages.model import _facts
-from voxelboard.leaderboard.pooling import as_score, pool_estimates, pool_facets
+from voxelboard.leaderboard.pooling import pool_estimates, pool_facets
 from voxelboard.leaderboard.rows import TWIN, _explained
 
 
@@ -411,11 +411,11 @@ def test_correlations_of_many_subjects_add_the_variance_between_them() -> None:
 
 
 def test_a_number_without_an_interval_is_missing() -> None:
-    assert as_score(estimate(0.1, None)) == Missing("the record gives no interval")
-    assert as_score(None) == Missing("not in the record")
+    assert pool_estimates([estimate(0.1, None)]) == Missing("the record gives no interval")
+    assert pool_estimates([None]) == Missing("not in the record")
     assert pool_estimates([estimate(0.1, 0.01), estimate(0.1, None)]) == Missing("the record gives no interval")
     absent = Estimate(estimate=None, estimator="H", n=0, unit="H", reason="no ROI above the gate")
-    assert as_score(absent) == Missing("no ROI above the gate")
+    assert pool_estimates([absent]) == Missing("no ROI above the gate")
 
 
 def test_a_part_that_one_subject_lacks_is_pooled_over_the_others_and_says_so() -> None:
