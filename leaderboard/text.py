@@ -74,6 +74,11 @@ def signed(value: float, digits: int = 3) -> str:
     return f"+{text}" if value > 0 and float(f"{value:.{digits}f}") > 0 else text
 
 
+def scientific(value: float) -> str:
+    """Three digits, or a power of ten where these would be 0: ``−5.8e−07``."""
+    return f"{value:.1e}".replace("-", "\N{MINUS SIGN}") if 0 < abs(value) < 1e-3 else number(value)
+
+
 def bounds(low: float, high: float, digits: int = 3) -> str:
     """``[low, high]``."""
     return f"[{number(low, digits)}, {number(high, digits)}]"

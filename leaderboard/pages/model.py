@@ -39,7 +39,7 @@ from voxelboard.leaderboard.pages.table import (
     unit_label,
 )
 from voxelboard.leaderboard.rows import TWIN, ruler_kind
-from voxelboard.leaderboard.text import bounds, count, number, plain, safe_url, seconds, signed, size
+from voxelboard.leaderboard.text import bounds, count, number, plain, safe_url, scientific, seconds, signed, size
 
 _HEADLINE_WIDTH = 360.0  # fits a phone without shrinking the text
 # A page with 200 parcels would be megabytes; the rest is in the data files, and the page says so.
@@ -323,7 +323,7 @@ def _cell(path: Path, record: Record, digest: str, link: RecordLink) -> dict[str
         "device": plain(environment.device, 40) if environment else "–",
         "seconds": seconds(sum(environment.seconds.values())) if environment else "–",
         "memory": size(environment.peak_memory_bytes) if environment else "–",
-        "started": plain(environment.started_at, 25) if environment else "–",
+        "started": plain(environment.started_at[:16].replace("T", " "), 16) if environment else "–",
         "verification": record.verification,
         "href": link(path, record),
         "digest": digest[:12],
@@ -346,7 +346,7 @@ def _exposure_probe(row: Row) -> tuple[str, str]:
 def _checks(checks: Checks) -> list[str]:
     values: Mapping[str, float | None] = {key: getattr(checks, key) for _, key, _ in _CHECKS}
     return [
-        "–" if value is None else (f"{value:.1e}" if 0 < abs(value) < 1e-3 else number(value))
+        "–" if value is None else str(value) if isinstance(value, int) else scientific(value)
         for value in values.values()
     ]
 

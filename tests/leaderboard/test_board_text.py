@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from voxelboard.leaderboard.text import bounds, count, csv_cell, number, plain, safe_url, signed
+from voxelboard.leaderboard.text import bounds, count, csv_cell, number, plain, safe_url, scientific, signed
 
 
 @pytest.mark.parametrize("mark", ["\u202e", "\u2066", "\u200f", "\u200b", "\x00", "\x1b", "\ufeff", "\ud800"])
@@ -81,3 +81,9 @@ def test_counts_have_a_unit(value: int, text: str) -> None:
         value,
         rel_tol=0.01,
     )
+
+
+def test_numbers_too_small_for_three_digits_have_a_power_of_ten() -> None:
+    assert scientific(-5.8e-7) == "\N{MINUS SIGN}5.8e\N{MINUS SIGN}07"
+    assert scientific(0.0) == "0.000"
+    assert scientific(1.1624) == "1.162"
