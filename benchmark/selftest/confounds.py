@@ -11,16 +11,18 @@ from voxelboard.benchmark.features.confounds import confound_bins, confound_feat
 from voxelboard.benchmark.features.resample import tr_sum
 from voxelboard.benchmark.models.baselines import Constant, ContextNoise
 from voxelboard.benchmark.models.simulated import PlantedModel
-from voxelboard.benchmark.selftest.findings import Figure, Measurement
+from voxelboard.benchmark.selftest.findings import Figure, Measurement, share_error
 from voxelboard.benchmark.selftest.ranking import MIDDLE_LAYER, lineup, planted_llm
 from voxelboard.benchmark.selftest.worlds import Workbench, World
 from voxelboard.benchmark.statistics import partition
+from voxelboard.benchmark.statistics.intervals import two_way_interval
 from voxelboard.benchmark.statistics.scores import segment_statistics
 from voxelboard.benchmark.stimuli.simulated import ar1
 from voxelboard.benchmark.tasks.encode import Encoding, segmented
 
 FloatArray = NDArray[np.float64]
 
+LEVEL = 0.05
 N_CHEAT = 6
 CHEAT_GAIN = 3.0
 
@@ -73,9 +75,10 @@ def null_unique(bench: Workbench) -> Measurement:
 
 
 def null_headline(bench: Workbench) -> Measurement:
-    """F4: H_u of untrained models and of noise, whose raw H may be large."""
+    """F4: H_u of untrained models and of noise, whose raw H may be large, and how often its two-way interval lies above 0."""
     n_worlds, n_models = bench.pick(1, 8), bench.pick(3, 8)
     scores: dict[str, list[float]] = {"untrained": [], "noise": []}
+    above: dict[str, list[bool]] = {name: [] for name in scores}
     raw = []
     for k in range(n_worlds):
         found = lineup(bench, k)
@@ -87,12 +90,18 @@ def null_headline(bench: Workbench) -> Measurement:
             twin = world.features(planted_llm(0.9, 48, first + i, trained=False), MIDDLE_LAYER)
             noise = world.features(ContextNoise(48, first + i))
             for name, features in (("untrained", twin), ("noise", noise)):
-                predictions = world.encode(features).predictions["unique"]
-                scores[name].append(world.score(world.tables(predictions)))
+                tables = world.tables(world.encode(features).predictions["unique"])
+                scores[name].append(world.score(tables))
+                interval = two_way_interval(world.influence(tables), confidence=1 - 2 * LEVEL)
+                above[name].append(interval.low > 0)
     figures = []
     for name, kept in scores.items():
         error = 3 * 0.009 / float(np.sqrt(len(kept)))  # sd of one null model's H_u: .009 (noise), measured over 30
         figures.append(Figure(f"H_u, {name}", float(np.mean(kept)), -0.01, 0.01, error))
+        if not bench.full:
+            continue  # two models say nothing of a rate
+        share = float(np.mean(above[name]))
+        figures.append(Figure(f"share above 0, {name}", share, high=LEVEL, error=share_error(LEVEL, len(above[name]))))
     figures.append(Figure("raw H of an untrained model (teeth)", float(np.mean(raw)), low=0.05))
     return Measurement(tuple(figures), f"{n_worlds * n_models} models of each kind")
 

@@ -8,6 +8,7 @@ predict, and two models of noise cannot differ. Figures of ``lebel2023-pcs`` and
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,7 @@ LEVEL = 0.05
 WIDTH = 32  # of null features
 N_TRAIN, N_TEST = 20, 6  # stories of a split, where there are as many
 MIN_SHIFT_TRS = 20
+LONG_BLOCK_TRS = 60  # two minutes: neighbours hardly know of each other
 _LEAK_STORIES = 6  # the time-only feature has a column for every TR
 _LEAK_SIGMA_TRS, _LEAK_ALPHA = 1.0, 0.1  # of several tried, those with which shuffled TRs leak most
 
@@ -103,17 +105,33 @@ class _Tested:
             for p, run in zip(own, test.segments, strict=True)
         ]
 
-    def influence(self, series: Mapping[str, Series]) -> FloatArray:
-        """(n_subjects, n_blocks) influence values of the pooled correlation, mean over scored ROIs."""
+    def influence(self, series: Mapping[str, Series], block_trs: int | None = None) -> "_Blocks":
+        """Influence values of the pooled correlation, mean over scored ROIs; blocks as long as the protocol's by default."""
         policy, rows = self.world.protocol.score, []
         for subject, parts in series.items():
             test = self.world.tests[subject]
             stats = concatenate(
                 [segment_statistics(p, y[None], kind="none", block_trs=policy.stored_block_trs) for p, y in parts]
             )
-            long = coarsen(pool_rois(stats, test.rois, test.scored), policy.inference_block_trs)
+            long = coarsen(pool_rois(stats, test.rois, test.scored), block_trs or policy.inference_block_trs)
             rows.append(unit_influence(long).mean(axis=1))
-        return np.stack(rows)
+        return _Blocks(np.stack(rows), long.block_segment)
+
+
+class _Blocks(NamedTuple):
+    """Influence values z (n_subjects, n_blocks), and the number of the segment that each block lies in."""
+
+    z: FloatArray
+    segments: NDArray[np.integer]
+
+    def minus(self, other: "_Blocks") -> "_Blocks":
+        return self._replace(z=self.z - other.z)
+
+    def neighbours(self) -> float:
+        """Correlation of neighbouring blocks of a segment, mean over subjects; NaN where each segment is one block."""
+        own = self.z.mean(axis=0) - self.z.mean()
+        beside = self.segments[1:] == self.segments[:-1]
+        return float((own[1:] * own[:-1])[beside].mean() / (own**2).mean()) if beside.any() else math.nan
 
 
 def leak(real: RealBench) -> Measurement:
@@ -210,7 +228,7 @@ def null_features(real: RealBench) -> Measurement:
                 order = _derangement(n_segments, rng)
                 null["of another story"] = {s: _exchanged(x, order, tr) for s, x in own.items()}
             for name, series in null.items():
-                interval = two_way_interval(tested.influence(series))
+                interval = two_way_interval(tested.influence(series).z)
                 outside[name].append(not interval.low <= 0 <= interval.high)
                 p[name].append(np.concatenate([_voxel_p(parts, tr, seed % 2**31) for parts in series.values()]))
     figures = []
@@ -232,17 +250,25 @@ def _voxel_p(series: Series, tr: float, seed: int) -> FloatArray:
     return block_permutation_test(p, y, tr=tr, n_draws=199, seed=seed, block_trs=block_trs, segments=segments).p
 
 
+class _TestSet(NamedTuple):
+    """A paired difference on one test set of a fit: in the protocol's blocks, in long ones, and on all other test sets."""
+
+    own: _Blocks
+    long: _Blocks
+    rest: _Blocks | None
+
+
 def null_pairs(real: RealBench) -> Measurement:
     """R3: two models that cannot differ: how often does the interval of their paired difference miss 0?
 
     Two models of slow noise have no score on new stories, whatever was fitted: the difference is 0. Two copies of a model of
     word identity, each beside noise of its own, have the same score before they are fitted, but what the noise makes of this
     fit is there on every story. Intervals over test stimuli are about the fit at hand, so they are held against its difference
-    on the other test stories too, with the error of that difference added.
+    on the other test stories too, with the error of that difference added. How far neighbouring blocks are correlated, and
+    what long blocks give, says how much of a rate above the nominal one is due to blocks that are taken as independent.
     """
     n_splits, n_tests = real.bench.pick((8, 2), (60, 10))
-    missed: dict[str, list[bool]] = {"two models of noise": [], "two noisy copies": []}
-    elsewhere: list[bool] = []
+    found: dict[str, list[_TestSet]] = {"two models of noise": [], "two noisy copies": []}
     for k in range(n_splits):
         real.bench.progress(f"null pairs, split {k + 1} of {n_splits}")
         world = real.split(1000 + k, n_tests=n_tests)
@@ -250,26 +276,43 @@ def null_pairs(real: RealBench) -> Measurement:
         words = world.features(RandomWordVectors(WIDTH, 7))
         noise = [world.features(ContextNoise(WIDTH, first + i)) for i in range(2)]
         copies = [{n: np.concatenate([words[n], own[n]], axis=2) for n in words} for own in noise]
-        for name, pair in zip(missed, (noise, copies), strict=True):
-            sets = _differences(real, world, pair)
-            intervals = [two_way_interval(own) for own, _ in sets]
-            missed[name] += [not interval.low <= 0 <= interval.high for interval in intervals]
-            if name == "two noisy copies":
-                elsewhere += [
-                    not _agree(interval, two_way_interval(rest))
-                    for interval, (_, rest) in zip(intervals, sets, strict=True)
-                    if rest is not None
-                ]
+        for sets, pair in zip(found.values(), (noise, copies), strict=True):
+            sets += _test_sets(real, world, pair)
     error = share_error(LEVEL, n_splits)  # test sets of one split share its fit
-    figures = [
-        Figure(f"intervals without 0, {name}", float(np.mean(values)), high=high, error=error)
-        for (name, values), high in zip(missed.items(), (0.06, 0.10), strict=True)
-    ]
-    if elsewhere:
-        name = "intervals without the difference on other stories, two noisy copies"
-        figures.append(Figure(name, float(np.mean(elsewhere)), high=0.06, error=error))
-    n_intervals = len(missed["two models of noise"])
-    return Measurement(tuple(figures), f"{n_splits} splits, {n_intervals} intervals, {_size(real)}")
+    figures: list[Figure] = []
+    for (name, sets), high in zip(found.items(), (0.06, 0.10), strict=True):
+        figures += _pair_figures(name, sets, high, error)
+    return Measurement(
+        tuple(figures), f"{n_splits} splits, {len(found['two models of noise'])} intervals, {_size(real)}"
+    )
+
+
+def _pair_figures(name: str, sets: Sequence[_TestSet], high: float, error: float) -> list[Figure]:
+    missed = float(np.mean([_misses(own) for own, _, _ in sets]))
+    figures = [Figure(f"intervals without 0, {name}", missed, high=high, error=error)]
+    beside = [own.neighbours() for own, _, _ in sets]
+    if np.isfinite(beside).all():
+        figures.append(Figure(f"correlation of neighbouring blocks, {name}", float(np.mean(beside))))
+    if all(rest is not None for _, _, rest in sets):
+        longer = float(np.mean([_misses(long) for _, long, _ in sets]))
+        figures.append(
+            Figure(f"intervals without 0, {name}, blocks of {LONG_BLOCK_TRS} TRs", longer, high=high, error=error)
+        )
+        elsewhere = [not _agree(two_way_interval(own.z), two_way_interval(rest.z)) for own, _, rest in sets if rest]
+        figures.append(
+            Figure(
+                f"intervals without the difference on other stories, {name}",
+                float(np.mean(elsewhere)),
+                high=0.06,
+                error=error,
+            )
+        )
+    return figures
+
+
+def _misses(blocks: _Blocks) -> bool:
+    interval = two_way_interval(blocks.z)
+    return not interval.low <= 0 <= interval.high
 
 
 def _agree(interval: Interval, reference: Interval) -> bool:
@@ -277,29 +320,28 @@ def _agree(interval: Interval, reference: Interval) -> bool:
     return abs(interval.estimate - reference.estimate) <= math.hypot(own, other)
 
 
-def _differences(
-    real: RealBench, world: World, pair: Sequence[Mapping[str, Float32Array]]
-) -> list[tuple[FloatArray, FloatArray | None]]:
-    """For each test set the paired influence values on it, and on all other test sets; None where there is no other."""
+def _test_sets(real: RealBench, world: World, pair: Sequence[Mapping[str, Float32Array]]) -> list[_TestSet]:
+    """The paired difference on each test set of a fit; segments of one story are one test set, without others."""
     tested = _Tested(world)
     encoded = [world.encode(features).predictions["unique"] for features in pair]
     series = [{s: tested.series(folds, s) for s in world.data.subjects} for folds in encoded]
-    n_segments = len(world.data.split.test_segments)
-    if len(world.data.split.folds) > 1 or n_segments <= real.test_size:
-        return [(_paired(tested, series, range(n_segments)), None)]
-    found: list[tuple[FloatArray, FloatArray | None]] = []
-    for start in range(0, n_segments, real.test_size):
+
+    def paired(keep: Sequence[int], block_trs: int | None = None) -> _Blocks:
+        one, other = (
+            tested.influence({subject: [parts[i] for i in keep] for subject, parts in own.items()}, block_trs)
+            for own in series
+        )
+        return one.minus(other)
+
+    everything = range(len(world.data.split.test_segments))
+    if len(world.data.split.folds) > 1 or len(everything) <= real.test_size:
+        return [_TestSet(paired(everything), paired(everything, LONG_BLOCK_TRS), None)]
+    found = []
+    for start in range(0, len(everything), real.test_size):
         here = range(start, start + real.test_size)
-        rest = [i for i in range(n_segments) if i not in here]
-        found.append((_paired(tested, series, here), _paired(tested, series, rest)))
+        rest = [i for i in everything if i not in here]
+        found.append(_TestSet(paired(here), paired(here, LONG_BLOCK_TRS), paired(rest)))
     return found
-
-
-def _paired(tested: _Tested, series: Sequence[Mapping[str, Series]], keep: Sequence[int]) -> FloatArray:
-    """(n_subjects, n_blocks) influence values on some segments, first model minus second."""
-    z = [tested.influence({subject: [parts[i] for i in keep] for subject, parts in own.items()}) for own in series]
-    difference: FloatArray = z[0] - z[1]
-    return difference
 
 
 def _size(real: RealBench) -> str:

@@ -43,6 +43,9 @@ from voxelboard.benchmark.tasks.scoring import HeldOutResponses, by_voxel, equal
 Float32Array = NDArray[np.float32]
 Profiles = dict[str, dict[int, list[BlockStatistics]]]  # subject -> layer -> each fold
 
+_EDGE_LIMIT = 0.05  # statistics.md, letter I
+_FEWEST_RELIABLE = 20  # voxels, each counted once a fold and layer
+
 
 @dataclass(frozen=True)
 class ModelFeatures:
@@ -224,4 +227,14 @@ def _checks(subject: str, encoding: Encoding, oasm: float, noise: float, protoco
         alarms.append(
             f"confound-free features have {worst:.2f} times the training SD on test data (allowed {low}-{high})"
         )
+    alarms += _edge_alarms(encoding.reliable_edges[subject])
     return Checks(oasm=oasm, noise_brain=noise, residual_sd_ratio=worst, alpha_edge_share=edges, alarms=tuple(alarms))
+
+
+def _edge_alarms(counts: Sequence[tuple[int, int]]) -> list[str]:
+    """An alarm where the grid of alphas is too short for voxels that can be predicted; see ``Encoding.reliable_edges``."""
+    edges, reliable = (sum(column) for column in zip(*counts, strict=True))
+    if reliable < _FEWEST_RELIABLE or edges <= _EDGE_LIMIT * reliable:
+        return []
+    share = f"{100 * edges / reliable:.0f} % of the predictable voxels (allowed {100 * _EDGE_LIMIT:.0f} %)"
+    return [f"alpha lies at an end of its grid for {share}"]

@@ -24,6 +24,7 @@ Float32Array = NDArray[np.float32]
 Features = Mapping[str, NDArray[np.float32]]  # story -> (n_layers, n_trs, n_features)
 LayerProgress = Callable[[int, int], None]  # (layers done, layers in all)
 
+_RELIABLE_R = 0.1  # of inner cross-validation; below, the largest alpha of the grid is often the right one
 ROWS = ("raw", "unique")  # the two encodings of a model: as it is, and what confounds cannot say
 
 
@@ -55,6 +56,7 @@ class Encoding:
     inner : row -> (subject, ROI) -> (n_folds, n_layers) pooled inner correlation at fold-held-out alphas.
     sd_ratios : test over training SD of the confound-free features, for each fold and layer.
     edge_shares : subject -> share of voxels whose alpha lies at an end of the grid, raw row, each fold and layer.
+    reliable_edges : subject -> (those of them that the training data predict at all, how many these are), each fold and layer.
 
     Predictions of layers that were not chosen are handed to ``each_layer`` and not kept.
     """
@@ -66,12 +68,20 @@ class Encoding:
     )
     sd_ratios: list[float] = field(default_factory=list)
     edge_shares: dict[str, list[float]] = field(default_factory=dict)
+    reliable_edges: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
 
 
 # Called for every layer with (fold, layer, unique predictions of the test rows).
 LayerSink = Callable[[int, int, Float32Array], None]
 # Called for every layer with (fold, layer, unique fit, unique predictions of the test rows).
 FitSink = Callable[[int, int, RidgeFit, Float32Array], None]
+
+
+def _reliable(fit: RidgeFit) -> NDArray[np.bool_]:
+    """(n_voxels,) whether inner cross-validation predicts a voxel with r above :data:`_RELIABLE_R`."""
+    c, q, y2 = (sums.sum(axis=0) for sums in (fit.inner.c, fit.inner.q, fit.inner.y2))
+    reliable: NDArray[np.bool_] = c > _RELIABLE_R * np.sqrt(q * y2)
+    return reliable
 
 
 def segmented(features: Mapping[str, NDArray[np.floating]], protocol: Protocol, tr: float) -> SegmentedDesign:
@@ -200,8 +210,11 @@ def encode(
             alive = calibrated and left >= protocol.diagnostics.least_residual_share
             best["joint"].offer(layer, unique, confound.floor + np.float32(alive) * unique.test_predictions)
             result.sd_ratios.append(sd_ratio)
+            edges, reliable = raw.at_grid_edge, _reliable(raw)
             for subject, voxels in cohort.columns.items():
-                result.edge_shares.setdefault(subject, []).append(float(raw.at_grid_edge[voxels].mean()))
+                result.edge_shares.setdefault(subject, []).append(float(edges[voxels].mean()))
+                counts = int((edges & reliable)[voxels].sum()), int(reliable[voxels].sum())
+                result.reliable_edges.setdefault(subject, []).append(counts)
             if each_layer is not None:
                 each_layer(f, layer, projected)
             if each_fit is not None:

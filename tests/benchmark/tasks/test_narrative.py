@@ -301,6 +301,21 @@ def test_without_a_ceiling_the_score_is_a_pooled_correlation(world: Callable[...
     assert 0.5 < value(result, "normalised") < 0.85  # about sqrt(1/2) of total variance
 
 
+def test_a_grid_of_alphas_that_is_too_short_is_an_alarm(world: Callable[..., World], quick: Protocol) -> None:
+    sim = world(noise=0.7)
+    features = {name: np.repeat(table, 3, axis=0) for name, table in driving(sim).items()}  # 30 predictable voxels
+    short = replace(quick, encoding=replace(quick.encoding, relative_alphas=(10.0, 100.0, 1000.0)))
+    found = [
+        [
+            alarm
+            for alarm in score(sim, features, protocol)["s0"].checks.alarms
+            if alarm.startswith("alpha lies at an end")
+        ]
+        for protocol in (quick, short)
+    ]
+    assert found == [[], ["alpha lies at an end of its grid for 100 % of the predictable voxels (allowed 5 %)"]]
+
+
 def test_untrained_twins_are_averaged(world: Callable[..., World], quick: Protocol) -> None:
     sim = world()
     twins = {seed: driving(sim, q=0.0, seed=seed) for seed in range(3)}
