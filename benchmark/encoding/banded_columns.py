@@ -174,7 +174,8 @@ def refit_columns(
     for targets, weights in _refitted(problem, responses, search, draw, alphas, target_block):
         for b in range(len(problem.names)):
             part = problem.columns(b)
-            bands[b][:, targets] = (problem.test[:, part] @ weights[part]).float().cpu().numpy()
+            predicted = (problem.test[:, part] @ weights[part])[:, : len(targets)]
+            bands[b][:, targets] = predicted.float().cpu().numpy()
     return BandedPredictions(bands.sum(axis=0), bands, search.gammas[draw], alphas)
 
 
@@ -185,7 +186,7 @@ def banded_weights(
     draw, alpha_index = search.best()
     found = np.zeros((problem.train.shape[1], responses.shape[1]), dtype=np.float32)
     for targets, weights in _refitted(problem, responses, search, draw, search.alpha_grid[alpha_index], target_block):
-        found[:, targets] = weights.float().cpu().numpy()
+        found[:, targets] = weights[:, : len(targets)].float().cpu().numpy()
     return found
 
 
@@ -254,12 +255,12 @@ class _Products:
         self._kept = blocks
 
     def blocks(self) -> Iterator[tuple[NDArray[np.intp], list[torch.Tensor], list[torch.Tensor]]]:
-        """Targets, and for each fold (n_columns, n_block): X_f' Y_f to fit, and the same centred to score."""
+        """Targets, and for each fold (n_columns, width): X_f' Y_f to fit, and the same centred to score; padded."""
         yield from self._kept if self._kept is not None else self._blocks()
 
     def _blocks(self) -> Iterator[tuple[NDArray[np.intp], list[torch.Tensor], list[torch.Tensor]]]:
         for targets, block in self._stream.all_targets():
-            values = block[:, : len(targets)].double()
+            values = block.double()
             fitted, scored = [], []
             for f, rows in enumerate(self._slices):
                 y = values[rows]
@@ -268,7 +269,7 @@ class _Products:
                 shift = (rows.stop - rows.start) * torch.outer(self._means[f], mean) if self._centred else 0.0
                 scored.append(fitted[-1] - shift)
                 deviations = y - mean if self._centred else y
-                self.y2[f, targets] = (deviations**2).sum(0).cpu().numpy()
+                self.y2[f, targets] = (deviations**2).sum(0)[: len(targets)].cpu().numpy()
             yield targets, fitted, scored
 
 
@@ -292,8 +293,8 @@ def _draw_statistics(
             tested = scaled.T @ scored[f][live]
             for a, alpha in enumerate(grid.tolist()):
                 weights = rotated / (values[:, None] + alpha)
-                c[a, f, targets] = (weights * tested).sum(0).cpu().numpy()
-                q[a, f, targets] = (weights * (power @ weights)).sum(0).cpu().numpy()
+                c[a, f, targets] = (weights * tested).sum(0)[: len(targets)].cpu().numpy()
+                q[a, f, targets] = (weights * (power @ weights)).sum(0)[: len(targets)].cpu().numpy()
     return c, q
 
 
@@ -312,7 +313,10 @@ def _refitted(
     alphas: FloatArray,
     target_block: int | None,
 ) -> Iterator[tuple[NDArray[np.intp], torch.Tensor]]:
-    """Targets and their weights (n_columns, n_targets), one decomposition for each draw in use."""
+    """Targets and their weights (n_columns, width), padded, one decomposition for each draw in use.
+
+    Products are as wide as the stream's blocks until the end: then the bytes of a target do not depend on its neighbours.
+    """
     where = problem.train.device
     stream = TargetStream(responses, np.arange(problem.n_train), where, target_block or DEFAULT_TARGET_BLOCK)
     whole = problem.train.T @ problem.train
@@ -321,9 +325,10 @@ def _refitted(
         values, vectors = _decompose(whole, scales)
         scaled = scales[:, None] * vectors
         for targets, block in stream.some_targets(np.flatnonzero(draw == i)):
-            products = problem.train.T @ block[:, : len(targets)].double()
-            alpha = torch.as_tensor(alphas[targets], device=where)
-            yield targets, scaled @ ((scaled.T @ products) / (values[:, None] + alpha))
+            alpha = torch.ones(block.shape[1], dtype=torch.float64, device=where)
+            alpha[: len(targets)] = torch.as_tensor(alphas[targets], device=where)
+            weights = scaled @ ((scaled.T @ (problem.train.T @ block.double())) / (values[:, None] + alpha))
+            yield targets, weights
 
 
 def _check_draws(gammas: FloatArray, n_bands: int) -> FloatArray:

@@ -110,7 +110,11 @@ def alphas_of_fractions(values: torch.Tensor, b: torch.Tensor, fractions: torch.
 
 
 def _newton(values: torch.Tensor, power: torch.Tensor, goal: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
-    """Root of 1 / |w(alpha)| = 1 / sqrt(goal) (the secular equation, Moré & Sorensen 1983), per target."""
+    """Root of 1 / |w(alpha)| = 1 / sqrt(goal) (the secular equation, Moré & Sorensen 1983), per target.
+
+    A target that has arrived stays, so that its root does not depend on the targets beside it.
+    """
+    moving = torch.ones_like(goal, dtype=torch.bool)
     for _ in range(_NEWTON_STEPS):
         inverse = 1 / (values[:, None] + alpha)
         weighted = values[:, None] * power * inverse**2
@@ -118,8 +122,9 @@ def _newton(values: torch.Tensor, power: torch.Tensor, goal: torch.Tensor, alpha
         slope = (weighted * inverse).sum(0)  # minus half the derivative of |w|^2
         ratio = torch.sqrt(squared / goal.clamp_min(torch.finfo(goal.dtype).tiny))
         step = squared / slope.clamp_min(torch.finfo(goal.dtype).tiny) * (ratio - 1)
-        alpha = (alpha + step).clamp_min(0)
-        if bool((step.abs() <= _RELATIVE_TOLERANCE * alpha).all()):
+        alpha = torch.where(moving, (alpha + step).clamp_min(0), alpha)
+        moving &= step.abs() > _RELATIVE_TOLERANCE * alpha
+        if not bool(moving.any()):
             break
     return alpha
 
@@ -163,14 +168,13 @@ def fit_fractional(
     index = torch.as_tensor(order, device=where)
     full = decompose(_subset(problem, index, None))
     for targets, block in stream.all_targets():
-        chosen = torch.as_tensor(shares[choice.index[targets]], device=where)
-        b = (full.left.T @ block.double())[:, : len(targets)]
-        for fraction in torch.unique(chosen):
-            mine = chosen == fraction
-            alpha = alphas_of_fractions(full.values, b[:, mine], fraction[None])[0]
-            found = _predict(full, b[:, mine], alpha).cpu().numpy()
-            predictions[:, targets[mine.cpu().numpy()]] = found
-            alphas[targets[mine.cpu().numpy()]] = alpha.cpu().numpy()
+        b = full.left.T @ block.double()
+        own = np.zeros(block.shape[1], dtype=np.intp)
+        own[: len(targets)] = choice.index[targets]
+        of_each = alphas_of_fractions(full.values, b, torch.as_tensor(shares, device=where))
+        alpha = of_each.gather(0, torch.as_tensor(own, device=where)[None])[0]
+        predictions[:, targets] = _predict(full, b, alpha)[:, : len(targets)].cpu().numpy()
+        alphas[targets] = alpha[: len(targets)].cpu().numpy()
     inner = inner_statistics(c, q, y2, choice.held_out)
     return FractionalFit(choice.index, shares[choice.index], alphas, predictions, inner, choice.scores)
 

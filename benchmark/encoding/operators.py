@@ -69,6 +69,10 @@ def make_operators(
     return PrimalOperators(problem, order, slices, min(alphas), centred=centred)
 
 
+def _is_sorted(order: torch.Tensor) -> bool:
+    return bool((order[1:] > order[:-1]).all())
+
+
 def minus_mean(operator: torch.Tensor, centred: bool) -> torch.Tensor:
     """``operator`` with predictions of mean zero, where a correlation needs them."""
     return operator - operator.mean(0, keepdim=True) if centred else operator
@@ -123,8 +127,7 @@ class DualOperators:
     def __init__(
         self, problem: Problem, order: torch.Tensor, slices: list[slice], *, centred: bool, precision: Precision
     ) -> None:
-        gram = problem.train.double()
-        sorted_already = bool((order == torch.arange(len(order), device=order.device)).all())
+        gram, sorted_already = problem.train.double(), _is_sorted(order)
         self.gram = gram if sorted_already else gram[order][:, order]
         self.cross = problem.test.double() if sorted_already else problem.test.double()[:, order]
         self.slices = slices
@@ -196,7 +199,7 @@ class PrimalOperators:
     def __init__(
         self, problem: Problem, order: torch.Tensor, slices: list[slice], smallest: float, *, centred: bool
     ) -> None:
-        design = problem.train.double()[order]
+        design = problem.train.double() if _is_sorted(order) else problem.train.double()[order]
         values, vectors = torch.linalg.eigh(design.T @ design)
         values = values.clamp_min(0)
         largest = float(values[-1]) if len(values) else 0.0

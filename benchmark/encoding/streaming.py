@@ -2,7 +2,9 @@
 """Responses pass through in blocks of fixed width; only sums per target stay.
 
 Every product has the same number of columns, the last one padded with zeros. The bytes of a column then depend neither
-on the block size nor on the targets beside it, which a test checks on the BLAS at hand.
+on the block size nor on the targets beside it, which a test checks on the BLAS at hand. The width is a whole number of the
+tiles of BLAS kernels (24 columns of float64 with AVX-512): what is left over goes through another kernel, which rounds
+otherwise.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +21,7 @@ from voxelboard.benchmark.errors import InvalidNumbers
 Responses: TypeAlias = NDArray[np.floating] | torch.Tensor
 
 # columns of one product: near the peak of one CPU core, and of a GPU
-_CPU_WIDTH, _CUDA_WIDTH = 512, 4096
+CPU_WIDTH, _CUDA_WIDTH = 576, 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +40,7 @@ class TargetStream:
         self.responses = responses
         self.order = order
         self.device = device
-        self.width = _CPU_WIDTH if device.type == "cpu" else _CUDA_WIDTH
+        self.width = CPU_WIDTH if device.type == "cpu" else _CUDA_WIDTH
         self.n_targets = int(responses.shape[1])
         self.block = max(1, target_block // self.width) * self.width
         self.in_order = bool((order == np.arange(len(order))).all())
@@ -59,6 +61,20 @@ class TargetStream:
         for first in range(0, len(targets), self.block):
             part = targets[first : first + self.block]
             yield from self._cut(part, self._read(part))
+
+    def targets_by_group(self, group: NDArray[np.intp]) -> Iterator[tuple[int, NDArray[np.intp], torch.Tensor]]:
+        """(group, its targets, (n_train, width)) over all targets, ``group`` (n_targets,).
+
+        Responses are read once and in order, whatever the groups: scattered columns of a memory map would read all of
+        its pages for each of them.
+        """
+        for first in range(0, self.n_targets, self.block):
+            targets = np.arange(first, min(first + self.block, self.n_targets))
+            block = self._read(slice(first, first + len(targets)))
+            for one in np.unique(group[targets]).tolist():
+                mine = np.flatnonzero(group[targets] == one)
+                for part, padded in self._cut(targets[mine], block[:, torch.as_tensor(mine, device=self.device)]):
+                    yield one, part, padded
 
     def _read(self, columns: slice | NDArray[np.intp]) -> torch.Tensor:
         if isinstance(self.responses, torch.Tensor):
@@ -124,11 +140,11 @@ def products_by_alpha(
     """
     n_out = next(factor.shape[0] for factor in factors if factor is not None)
     out = np.empty((n_out, stream.n_targets), dtype=np.float32)
-    for a, factor in enumerate(factors):
-        mine = np.flatnonzero(index == a)
-        if factor is None or len(mine) == 0 or n_out == 0:
-            continue
-        for targets, block in stream.some_targets(mine):
-            product = factor @ operators.inputs(block)[-1]
-            out[:, targets] = product[:, : len(targets)].cpu().numpy()
+    if n_out == 0:
+        return out
+    for a, targets, block in stream.targets_by_group(index):
+        factor = factors[a]
+        assert factor is not None  # every alpha in use has one
+        product = factor @ operators.inputs(block)[-1]
+        out[:, targets] = product[:, : len(targets)].cpu().numpy()
     return out

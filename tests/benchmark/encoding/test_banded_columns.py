@@ -135,7 +135,7 @@ def test_bad_input_is_refused(bands: Bands) -> None:
 @pytest.mark.parametrize("selection", ["correlation", "squared_error"])
 def test_any_block_size_and_order_of_subjects(bands: Bands, form: str, selection: Any) -> None:
     targets = np.resize(np.arange(N_TARGETS), 1100)
-    order = np.r_[700:1100, :700]
+    order = np.r_[613:1100, :613]
     problem: Any = stack_bands(bands.problems) if form == "dual" else bands.columns
     search, refit = (search_bands, refit_bands) if form == "dual" else (search_columns, refit_columns)
 
@@ -147,9 +147,5 @@ def test_any_block_size_and_order_of_subjects(bands: Bands, form: str, selection
     (scores, predicted), moved, blocks = fit(Y, None), fit(Y[:, order], None), fit(Y, 512)
     assert scores.tobytes() == blocks[0].tobytes()
     assert predicted.tobytes() == blocks[1].tobytes()
-    if form == "dual":
-        assert scores[:, order].tobytes() == moved[0].tobytes()
-        assert predicted[..., order].tobytes() == moved[1].tobytes()
-    else:  # float64 products of few rows: the last bit of a column depends on where in the block it stands
-        np.testing.assert_allclose(moved[0], scores[:, order], rtol=1e-12, atol=1e-14)
-        np.testing.assert_allclose(moved[1], predicted[..., order], rtol=1e-6, atol=1e-9)
+    assert scores[:, order].tobytes() == moved[0].tobytes()
+    assert predicted[..., order].tobytes() == moved[1].tobytes()
