@@ -19,7 +19,7 @@ from voxelboard.benchmark.encoding.banded import BandedPredictions, BandedSearch
 from voxelboard.benchmark.encoding.designs import Problem
 from voxelboard.benchmark.encoding.ridge import DEFAULT_TARGET_BLOCK, check_arguments, sort_by_fold
 from voxelboard.benchmark.encoding.selection import Selection, choose_alpha
-from voxelboard.benchmark.encoding.streaming import Responses, TargetStream
+from voxelboard.benchmark.encoding.streaming import FEW, Responses, TargetStream
 from voxelboard.benchmark.errors import UserError
 
 FloatArray = NDArray[np.float64]
@@ -232,7 +232,7 @@ class _Products:
     ) -> None:
         where = problem.train.device
         self._design = problem.train[torch.as_tensor(order, device=where)]
-        self._stream = TargetStream(responses, order, where, target_block or DEFAULT_TARGET_BLOCK)
+        self._stream = TargetStream(responses, order, where, target_block or DEFAULT_TARGET_BLOCK, FEW)
         self._slices = slices
         self._centred = centred
         self.n_targets = self._stream.n_targets
@@ -318,7 +318,7 @@ def _refitted(
     Products are as wide as the stream's blocks until the end: then the bytes of a target do not depend on its neighbours.
     """
     where = problem.train.device
-    stream = TargetStream(responses, np.arange(problem.n_train), where, target_block or DEFAULT_TARGET_BLOCK)
+    stream = TargetStream(responses, np.arange(problem.n_train), where, target_block or DEFAULT_TARGET_BLOCK, FEW)
     whole = problem.train.T @ problem.train
     for i in np.unique(draw):
         scales = problem.scales(search.gammas[i])

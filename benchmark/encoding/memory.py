@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from voxelboard.benchmark.encoding.banded_columns import KEPT_BYTES
 from voxelboard.benchmark.encoding.ridge import DEFAULT_TARGET_BLOCK, OPERATOR_BYTES
-from voxelboard.benchmark.encoding.streaming import CPU_WIDTH
+from voxelboard.benchmark.encoding.streaming import FEW
 from voxelboard.benchmark.errors import MissingPrerequisite
 
 _FLOAT32, _FLOAT64 = 4, 8
@@ -186,7 +186,7 @@ def _banded_columns_bytes(n_train: int, n_test: int, width: int, n_targets: int,
     rows = _FLOAT64 * (3 * n_train + 2 * n_test) * width
     squares = _FLOAT64 * (4 * n_folds + 5) * width**2
     one = _FLOAT64 * n_folds * width
-    kept = 2 * one * n_targets if one * n_targets <= KEPT_BYTES else 4 * one * CPU_WIDTH
+    kept = 2 * one * n_targets if one * n_targets <= KEPT_BYTES else 4 * one * FEW
     return rows + squares + kept
 
 

@@ -20,8 +20,8 @@ from voxelboard.benchmark.errors import InvalidNumbers
 
 Responses: TypeAlias = NDArray[np.floating] | torch.Tensor
 
-# columns of one product: near the peak of one CPU core, and of a GPU
-CPU_WIDTH, _CUDA_WIDTH = 576, 4096
+# columns of one product: near the peak of one CPU core, and of a GPU; FEW where products are small and float64
+CPU_WIDTH, FEW, _CUDA_WIDTH = 576, 192, 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +36,18 @@ class FoldStatistics:
 class TargetStream:
     """Reads (n_train, n_targets) responses in padded blocks, rows sorted by fold, float32 on the device."""
 
-    def __init__(self, responses: Responses, order: NDArray[np.intp], device: torch.device, target_block: int) -> None:
+    def __init__(
+        self,
+        responses: Responses,
+        order: NDArray[np.intp],
+        device: torch.device,
+        target_block: int,
+        cpu_width: int = CPU_WIDTH,
+    ) -> None:
         self.responses = responses
         self.order = order
         self.device = device
-        self.width = CPU_WIDTH if device.type == "cpu" else _CUDA_WIDTH
+        self.width = cpu_width if device.type == "cpu" else _CUDA_WIDTH
         self.n_targets = int(responses.shape[1])
         self.block = max(1, target_block // self.width) * self.width
         self.in_order = bool((order == np.arange(len(order))).all())

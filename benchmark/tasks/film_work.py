@@ -3,7 +3,13 @@
 
 from collections.abc import Sequence
 
-from voxelboard.benchmark.encoding.memory import ALLOWANCE, BASE_BYTES
+from voxelboard.benchmark.encoding.memory import (
+    ALLOWANCE,
+    BASE_BYTES,
+    MemoryEstimate,
+    estimate_banded_memory,
+    estimate_memory,
+)
 from voxelboard.benchmark.protocol import Protocol
 from voxelboard.benchmark.readers.drama_base import DramaData
 from voxelboard.benchmark.tasks.work import (
@@ -22,7 +28,6 @@ from voxelboard.benchmark.tasks.work import (
     voxel_counts,
 )
 
-_TARGET_BLOCK = 4096
 _EIGEN = 3.0  # operations of a decomposition, times the cube of its side
 _KEPT_COLUMNS = 0.75  # of all bands together, after those of low rank were compressed
 # Rows of the harness that are one table, whatever the level.
@@ -60,6 +65,7 @@ def drama_work(data: DramaData, subjects: Sequence[str], size: ModelSize, protoc
     # principal axes of all features of a level, wider than what is kept of them
     reducing = n_fits * 2.0 * n_train * size.n_features * min(size.n_features, n_train)
     n_rows = sum(run.n_trs for run in data.runs.values())
+    memory = _memory(one_level, n_levels, n_folds, size, protocol, on_gpu=on_gpu)
     return Work(
         tokens=size.n_models * TOKENS_PER_WORD * _words(data, protocol),
         flops=n_fits * one_level.flops(protocol)
@@ -68,28 +74,50 @@ def drama_work(data: DramaData, subjects: Sequence[str], size: ModelSize, protoc
         + permutation_flops(n_test, n_voxels, protocol) * (1 + n_levels),
         n_fits=n_fits + n_searches,
         response_bytes=FLOAT32 * n_rows * n_targets,
-        host_bytes=_host_bytes(one_level, n_levels, size)
-        + (0 if on_gpu else _fit_bytes(one_level, n_levels, n_folds, size)),
-        device_bytes=_fit_bytes(one_level, n_levels, n_folds, size) if on_gpu else 0,
+        host_bytes=memory.host + _beside_bytes(one_level, n_levels, size),
+        device_bytes=memory.device,
         feature_bytes=size.n_models * FLOAT32 * n_levels * size.n_layers * n_rows * size.n_features,
         voxel_bytes=voxel_bytes(n_test, n_voxels, protocol),
     )
 
 
-def _host_bytes(fit: Fit, n_levels: int, size: ModelSize) -> int:
-    """Responses, those of a group beside them, and predictions: raw, unique, joint, and four tables a level."""
-    tables = 2 * FLOAT32 * fit.n_train * fit.n_targets
-    rows = (3 + 4 * n_levels) * size.n_models
-    return BASE_BYTES + round(ALLOWANCE * tables) + kept_bytes(fit.n_test, fit.n_targets, rows)
+def _beside_bytes(fit: Fit, n_levels: int, size: ModelSize) -> int:
+    """Responses of all subjects beside those of a group, and predictions: raw, unique, joint, and four tables a level."""
+    responses = round(ALLOWANCE * FLOAT32 * fit.n_train * fit.n_targets)
+    return responses + kept_bytes(fit.n_test, fit.n_targets, (3 + 4 * n_levels) * size.n_models)
 
 
-def _fit_bytes(fit: Fit, n_levels: int, n_folds: int, size: ModelSize) -> int:
-    """One level before and after its reduction, then all levels as they are, compressed and sorted, with their products."""
-    one = FLOAT64 * fit.n_train * (3 * size.n_features + 3 * fit.n_columns)
-    wide = n_levels * fit.n_columns
-    block = min(fit.n_targets, _TARGET_BLOCK)
-    bands = FLOAT64 * (4 * fit.n_train * wide + (n_folds + 4) * wide**2 + (n_folds + 4) * wide * block)
-    return round(ALLOWANCE * max(one, bands))
+def _memory(
+    fit: Fit, n_levels: int, n_folds: int, size: ModelSize, protocol: Protocol, *, on_gpu: bool
+) -> MemoryEstimate:
+    """The most of three: one level while it is reduced, its ridge, and the search over all levels as bands."""
+    n_alphas = len(protocol.encoding.relative_alphas)
+    reduced = round(ALLOWANCE * FLOAT64 * fit.n_train * 3 * (size.n_features + fit.n_columns))
+    responses = BASE_BYTES + round(ALLOWANCE * FLOAT32 * fit.n_train * fit.n_targets)
+    reducing = MemoryEstimate(responses, reduced) if on_gpu else MemoryEstimate(responses + reduced, 0)
+    alone = estimate_memory(
+        n_train=fit.n_train,
+        n_test=fit.n_test,
+        n_features=fit.n_columns,
+        n_delays=1,
+        n_targets=fit.n_targets,
+        n_alphas=n_alphas,
+        n_folds=n_folds,
+        on_gpu=on_gpu,
+    )
+    bands = estimate_banded_memory(
+        n_train=fit.n_train,
+        n_test=fit.n_test,
+        band_columns=[fit.n_columns] * n_levels,
+        n_targets=fit.n_targets,
+        n_draws=protocol.drama.n_draws,
+        n_alphas=n_alphas,
+        n_folds=n_folds,
+        columns_form=True,
+        on_gpu=on_gpu,
+    )
+    parts = (reducing, alone, bands)
+    return MemoryEstimate(max(part.host for part in parts), max(part.device for part in parts))
 
 
 def _words(data: DramaData, protocol: Protocol) -> int:

@@ -5,6 +5,8 @@ GPT-2 of 6 layers x 384 (performance.md 6), random weights, one thread. The naiv
 divided by their number; ``ms_per_word`` is in the extra info of every row.
 """
 
+import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,13 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
+from voxelboard.benchmark.features.extract import extract_features
+from voxelboard.benchmark.features.store import FeatureStore
 from voxelboard.benchmark.models.load import load_model
 from voxelboard.benchmark.models.quiet import quiet_transformers
 from voxelboard.benchmark.models.spec import ModelSpec
 from voxelboard.benchmark.models.transformer import TransformerModel
-from voxelboard.benchmark.protocol import ContextPolicy
+from voxelboard.benchmark.protocol import V1, ContextPolicy
 from voxelboard.benchmark.stimuli.stories import Story, make_story
 
 CONTEXT = ContextPolicy()
@@ -143,3 +147,72 @@ def test_masked_prefixes(benchmark: Any, bert: Path, story: Story) -> None:
     _report(benchmark, part.n_words)
     expected = _naive(bert, part, transformers.BertModel)()
     np.testing.assert_allclose(states[:, list(NAIVE_WORDS)], expected, atol=2e-5, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def told(shared_data: Path) -> Story:
+    """A story as it was told, 2 s a TR."""
+    texts = json.loads((shared_data / "lebel2023_pcs" / "texts_per_tr.json").read_text())["train__adollshouse"]
+    words = [
+        (word, 2.0 * tr + 2.0 * k / len(said))
+        for tr, said in enumerate(map(str.split, texts))
+        for k, word in enumerate(said)
+    ]
+    onsets = np.array([onset for _, onset in words])
+    return make_story("told", [word for word, _ in words], onsets, onsets + 0.1, n_trs=len(texts), tr=2.0)
+
+
+@pytest.mark.benchmark(group="time to features", timer=time.process_time)
+@pytest.mark.parametrize("name", ["gpt2-shaped", "stories260K"])
+def test_time_to_features_beside_the_forward_pass(
+    benchmark: Any, request: pytest.FixtureRequest, told: Story, name: str, tmp_path: Path
+) -> None:
+    """Everything from words to stored features at TRs, beside the same batches through the bare module.
+
+    ``share`` is the forward pass's part of the CPU seconds: 1 would be features for nothing.
+    """
+    if name == "stories260K":
+        folder: Path = request.getfixturevalue("shared_models") / "stories260K"
+    else:
+        folder = request.getfixturevalue("gpt2")
+    model = _model(folder, "causal")
+    backbone: Any = model._backbone
+    batches: list[Any] = []
+    hidden_states = backbone.hidden_states
+
+    def recorded(ids: torch.Tensor, mask: torch.Tensor, last_layer: int | None = None) -> Any:
+        batches.append((ids, mask))
+        return hidden_states(ids, mask, last_layer)
+
+    backbone.hidden_states = recorded
+    whole = model.states(told, CONTEXT)
+    del backbone.hidden_states
+    assert len(whole) == model.n_layers
+
+    @torch.inference_mode()
+    def forward() -> None:
+        for ids, _ in batches:
+            backbone._module(input_ids=ids)
+
+    bare: list[float] = []
+
+    def beside() -> tuple[tuple[int], dict[str, Any]]:
+        start = time.process_time()
+        forward()
+        bare.append(time.process_time() - start)
+        return (len(bare),), {}
+
+    def features(n: int) -> Any:
+        return extract_features(model, {"told": told}, V1, FeatureStore(tmp_path / str(n)))["told"]
+
+    forward()
+    found = benchmark.pedantic(features, setup=beside, rounds=5, warmup_rounds=1)
+    assert found.shape == (model.n_layers, told.n_trs, model.n_features)
+    if benchmark.stats is not None:
+        median = float(np.median(bare[1:]))
+        benchmark.extra_info.update(
+            forward_s=round(median, 4),
+            share=round(median / benchmark.stats.stats.median, 3),
+            ms_per_word=round(benchmark.stats.stats.median / told.n_words * 1e3, 3),
+            tokens=sum(int(mask.sum()) for _, mask in batches),
+        )

@@ -9,19 +9,20 @@ import torch
 
 from voxelboard.benchmark.encoding.fractional import fit_fractional
 from voxelboard.benchmark.encoding.ridge import fit_ridge
-from voxelboard.benchmark.encoding.streaming import CPU_WIDTH, TargetStream
+from voxelboard.benchmark.encoding.streaming import CPU_WIDTH, FEW, TargetStream
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("width", [CPU_WIDTH, FEW])
 @pytest.mark.parametrize("n_out", [3, 41, 64, 301])
-def test_a_column_has_the_same_bytes_wherever_it_stands(n_out: int, dtype: torch.dtype) -> None:
+def test_a_column_has_the_same_bytes_wherever_it_stands(n_out: int, width: int, dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(n_out)
     for n_inner in (60, 241, 1000):
         left = torch.randn(n_out, n_inner, dtype=dtype, generator=generator)
-        block = torch.randn(n_inner, CPU_WIDTH, dtype=dtype, generator=generator)
+        block = torch.randn(n_inner, width, dtype=dtype, generator=generator)
         found, mean = left @ block, block.mean(0)
-        for shift in (1, 8, 112, 300):
-            moved = torch.roll(torch.arange(CPU_WIDTH), shift)
+        for shift in (1, 8, 20, 112):
+            moved = torch.roll(torch.arange(width), shift)
             assert torch.equal(left @ block[:, moved].contiguous(), found[:, moved])
             assert torch.equal(block[:, moved].contiguous().mean(0), mean[moved])
 

@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-from voxelboard.benchmark.encoding.memory import estimate_memory
+from voxelboard.benchmark.encoding.memory import MemoryEstimate, estimate_banded_memory, estimate_memory
 from voxelboard.benchmark.environment import Stopwatch
 from voxelboard.benchmark.features.store import FeatureStore
 from voxelboard.benchmark.protocol import V1
 from voxelboard.benchmark.readers.registry import open_dataset
 from voxelboard.benchmark.settings import Settings
 from voxelboard.benchmark.submission import load_submission
-from voxelboard.benchmark.tasks import ablation, drama, load_task
+from voxelboard.benchmark.tasks import ablation, drama, film_work, load_task
+from voxelboard.benchmark.tasks import work as story_sizes
 from voxelboard.benchmark.tasks.base import Prepares, RunContext
 from voxelboard.benchmark.tasks.work import Fit, ModelSize, Work, memory_of
 
@@ -112,3 +113,41 @@ def test_the_other_listeners_are_as_wide_as_their_voxels() -> None:
     work = load_task("narrative").work(data, data.subjects, row, V1, on_gpu=False)
     assert (work.tokens, work.feature_bytes) == (0.0, 0), "nothing is read"
     assert work.n_fits == 2 * len(data.subjects), "raw and unique, each subject from its own others"
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_a_drama_is_estimated_as_bands_and_a_story_as_one_ridge(gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The estimate that a plan shows is that of the largest fit that the task makes."""
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    def noted(name: str, estimate: Any) -> Any:
+        def run(**sizes: Any) -> MemoryEstimate:
+            asked.append((name, sizes))
+            found: MemoryEstimate = estimate(**sizes)
+            return found
+
+        return run
+
+    monkeypatch.setattr(film_work, "estimate_banded_memory", noted("bands", estimate_banded_memory))
+    monkeypatch.setattr(film_work, "estimate_memory", noted("one level", estimate_memory))
+    monkeypatch.setattr(story_sizes, "estimate_memory", noted("ridge", estimate_memory))
+    size = ModelSize(6, 768, 10**6, 4 * 10**6, 3)
+
+    film = open_dataset("simulated-drama:tiny", "drama")
+    planned = load_task("drama").work(film, film.subjects, size, V1, on_gpu=gpu)
+    assert [name for name, _ in asked] == ["one level", "bands"]
+    bands = asked[-1][1]
+    assert len(bands["band_columns"]) == len(film.levels)
+    assert (bands["columns_form"], bands["n_draws"]) == (True, V1.drama.n_draws)
+    assert bands["n_targets"] > V1.score.noise_brain_voxels
+    largest = estimate_banded_memory(**bands)
+    assert planned.host_bytes > largest.host
+    assert planned.device_bytes >= largest.device
+
+    asked.clear()
+    stories = open_dataset("simulated-narrative:tiny")
+    planned = load_task("narrative").work(stories, stories.subjects, size, V1, on_gpu=gpu)
+    ((name, ridge),) = asked
+    assert (name, ridge["n_features"], ridge["n_delays"]) == ("ridge", 768, len(V1.design.delays_trs))
+    assert planned.host_bytes > estimate_memory(**ridge).host
+    assert planned.device_bytes == estimate_memory(**ridge).device
