@@ -97,8 +97,8 @@ def fit_ridge(
     target_block : targets on the device at a time: bounds memory, never changes a byte of the result.
     precision : of the factorisations. "float32" takes half the time and memory and falls back to float64 where it
         must; predictions are then wrong by 1e-6 of their size, at the smallest alphas by up to 1e-4.
-    screening : None, or "bfloat16"/"float16": find the contested alphas in low precision and score those in float32.
-        Alphas and statistics are those of float32.
+    screening : None, or "bfloat16"/"float16"/"tfloat32": find the contested alphas in low precision and score those in
+        float32. Alphas and statistics are those of float32. A CPU has no tfloat32 products: there it is emulated, and slower.
     weights : also return the weights, of the size of the responses (dual) or of the design (primal). At small alphas
             float32 dual weights are large: predictions made with them are good to 1e-4, primal ones to 1e-6.
 

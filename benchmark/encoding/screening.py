@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Low-precision screening of alphas, with exact scores wherever it could matter.
 
-bfloat16 and float16 products cost a half to a sixteenth of float32 ones, and their error on a score is a few 1e-4. So
-all (alpha, target) pairs are scored in low precision, and every pair that could still be its target's best is scored
+bfloat16, float16 and (on a GPU) tfloat32 products cost a half to a sixteenth of float32 ones, and their error on a score is
+up to a few 1e-4. So all (alpha, target) pairs are scored in low precision, and every pair that could still be its target's best is scored
 again in float32. How wrong a score can be is measured on targets at hand, relative to the size of the predictions that
 it is made of (an alpha that predicts next to nothing has next to no error), never a constant.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
@@ -18,17 +19,46 @@ from voxelboard.benchmark.encoding.operators import AlphaOperators, Operators
 from voxelboard.benchmark.encoding.selection import Selection, fold_gains
 from voxelboard.benchmark.encoding.streaming import FoldStatistics, TargetStream, fold_statistics
 
-Screening = Literal["bfloat16", "float16"]
-DTYPES: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+Screening = Literal["bfloat16", "float16", "tfloat32"]
+DTYPES: dict[str, torch.dtype] = {
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "tfloat32": torch.float32,  # rounded to ten bits of fraction, as tensor cores read it
+}
+# bits of a float32's fraction that tfloat32 has not
+_TF32_DROPPED = 13
 
 # half as much again as the largest error seen, because it was seen on a part of the targets
 _SAFETY = 1.5
 _N_MEASURED = 512
 
 
-def low_precision(built: AlphaOperators, dtype: torch.dtype) -> AlphaOperators:
-    """The fold matrices rounded to ``dtype``; the test matrix is not screened."""
-    return AlphaOperators([fold.to(dtype) for fold in built.folds], built.test)
+def rounded(values: torch.Tensor, screening: Screening) -> torch.Tensor:
+    """``values`` as products of that precision read them: rounded to nearest, ties to even."""
+    if screening != "tfloat32":
+        return values.to(DTYPES[screening])
+    bits = values.float().contiguous().view(torch.int32)
+    half = (1 << (_TF32_DROPPED - 1)) - 1 + ((bits >> _TF32_DROPPED) & 1)
+    return ((bits + half) & -(1 << _TF32_DROPPED)).view(torch.float32)
+
+
+@contextmanager
+def _tensor_cores(screening: Screening, device: torch.device) -> Iterator[None]:
+    """float32 products by tfloat32 where that was asked for, on a GPU; the process's own setting comes back."""
+    if screening != "tfloat32" or device.type != "cuda":
+        yield
+        return
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def low_precision(built: AlphaOperators, screening: Screening) -> AlphaOperators:
+    """The fold matrices rounded; the test matrix is not screened."""
+    return AlphaOperators([rounded(fold, screening) for fold in built.folds], built.test)
 
 
 def screened_statistics(
@@ -46,14 +76,17 @@ def screened_statistics(
     the statistics, and the share of pairs that was scored in float32.
     """
     centred = selection == "correlation"
-    low = [low_precision(operator, DTYPES[screening]) for operator in built]
+    low = [low_precision(operator, screening) for operator in built]
     shape = (len(built), len(operators.slices), stream.n_targets)
     c, q = np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.float32)
     y2 = np.empty(shape[1:])
     for targets, block in stream.all_targets():
         # unit rows keep float16 from overflowing on raw responses; sums are scaled back
         size = block.square().mean(0).sqrt().clamp_min(torch.finfo(torch.float32).tiny)
-        sums = fold_statistics(operators, low, block / size, centred=centred, dtype=DTYPES[screening])
+        with _tensor_cores(screening, stream.device):
+            sums = fold_statistics(
+                operators, low, block / size, centred=centred, rounding=lambda x: rounded(x, screening)
+            )
         n = len(targets)
         c[:, :, targets] = (sums[0] * size**2)[:, :, :n].cpu().numpy()
         q[:, :, targets] = (sums[1] * size**2)[:, :, :n].cpu().numpy()

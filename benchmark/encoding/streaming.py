@@ -7,7 +7,7 @@ tiles of BLAS kernels (24 columns of float64 with AVX-512): what is left over go
 otherwise.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -108,13 +108,13 @@ def fold_statistics(
     block: torch.Tensor,
     *,
     centred: bool,
-    dtype: torch.dtype = torch.float32,
+    rounding: Callable[[torch.Tensor], torch.Tensor] = torch.Tensor.float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """c, q (n_alphas, n_folds, width) float32 and y2 (n_folds, width) float64 of one padded block.
 
-    ``dtype`` is that of the factors of the products; sums are float32.
+    ``rounding`` makes the responses of the type of the operators; sums are float32.
     """
-    inputs = [x.to(dtype) for x in operators.inputs(block)]
+    inputs = [rounding(x) for x in operators.inputs(block)]
     n_folds, width = len(operators.slices), block.shape[1]
     c = torch.empty(len(built), n_folds, width, device=block.device)
     q = torch.empty_like(c)

@@ -12,6 +12,7 @@ import voxelboard.benchmark.encoding.ridge as ridge_module
 from voxelboard.benchmark.encoding.designs import Problem, SegmentedDesign, SegmentRows, primal_problem
 from voxelboard.benchmark.encoding.reference import SOLVERS, himalaya_backend
 from voxelboard.benchmark.encoding.ridge import RidgeFit, fit_ridge
+from voxelboard.benchmark.encoding.screening import DTYPES, rounded
 from voxelboard.benchmark.errors import InvalidNumbers, UserError
 
 ALPHAS = np.logspace(-3, 4, 10)
@@ -87,7 +88,7 @@ def test_options_do_not_change_the_alphas(narrow: Any, form: str, selection: Any
         )
 
     plain = fit()
-    for screening in ("bfloat16", "float16"):
+    for screening in DTYPES:
         screened = fit(screening=screening)
         assert "scored in float32" in screened.notes[-1]
         np.testing.assert_array_equal(screened.alpha_index, plain.alpha_index)
@@ -112,6 +113,24 @@ def test_float32_factors_cost_little_accuracy(world: Any, selection: Any) -> Non
     error = np.abs(rough.test_predictions - plain.test_predictions)[:, same] / plain.test_predictions[:, same].std(0)
     assert error.max() < 1e-4
     assert np.median(error) < 2e-6
+
+
+def test_tfloat32_keeps_ten_bits_of_fraction_and_rounds_to_even() -> None:
+    step = 2.0**-10
+    given = torch.tensor(
+        [1.0, 1 + step, 1 + 0.49 * step, 1 + 0.51 * step, 1 + 0.5 * step, 1 + 1.5 * step, -1 - step, 0.0]
+    )
+    expected = torch.tensor([1.0, 1 + step, 1.0, 1 + step, 1.0, 1 + 2 * step, -1 - step, 0.0])
+    assert torch.equal(rounded(given, "tfloat32"), expected)
+    assert torch.equal(rounded(given * 2.0**-40, "tfloat32"), expected * 2.0**-40)
+
+
+def test_tfloat32_contests_fewer_pairs_than_bfloat16(world: Any) -> None:
+    def share(screening: Any) -> float:
+        note = fit_ridge(world.dual, world.responses, world.folds, ALPHAS.tolist(), screening=screening).notes[-1]
+        return float(note.split(":")[1].split("%")[0])
+
+    assert share("tfloat32") < share("bfloat16")
 
 
 def test_screening_scores_only_the_contested_pairs_again(world_factory: Callable[..., Any]) -> None:
