@@ -28,6 +28,7 @@ PARTS_OF_SPEECH = (
 )
 # A sentence has next to no parse beyond; and memory of the parser grows with the text.
 MOST_CHARACTERS = 20_000
+_TEXTS_AT_A_TIME, _CHARACTERS_AT_A_TIME = 64, 100_000
 _MOST_CLOSINGS = 9
 _STRAIGHT = str.maketrans("‘’“”", "''\"\"")
 _LATIN_SHARE = 0.5  # of the letters
@@ -97,9 +98,10 @@ class Parser:
         DataError
             for a text in another script than Latin, and one of more than ``MOST_CHARACTERS`` characters.
         """
-        pairs = ((_checked(text), text) for text in texts)
-        for document, text in self._pipeline.pipe(pairs, as_tuples=True, batch_size=64):
-            yield _convert(document, text)
+        for some in _by_characters(texts):
+            pairs = [(_checked(text), text) for text in some]
+            for document, text in self._pipeline.pipe(pairs, as_tuples=True, batch_size=len(pairs)):
+                yield _convert(document, text)
 
 
 @lru_cache(maxsize=1)
@@ -118,6 +120,20 @@ def load_parser() -> Parser:
 
 def _spacy() -> Any:
     return load_optional("spacy", "parsing text", EXTRA)
+
+
+def _by_characters(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Up to ``_TEXTS_AT_A_TIME`` texts of ``_CHARACTERS_AT_A_TIME`` characters together: the parser's memory grows with both."""
+    some: list[str] = []
+    size = 0
+    for text in texts:
+        if some and (len(some) == _TEXTS_AT_A_TIME or size + len(text) > _CHARACTERS_AT_A_TIME):
+            yield some
+            some, size = [], 0
+        some.append(text)
+        size += len(text)
+    if some:
+        yield some
 
 
 def _checked(text: str) -> str:

@@ -81,7 +81,7 @@ def test_bare_loop(benchmark: Any, tokenizer: Any, architecture: Architecture) -
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             steps.step()
             steps.zero_grad()
-        return float(loss)
+        return float(loss.detach())
 
     assert np.isfinite(benchmark.pedantic(train, rounds=3, warmup_rounds=1))
     benchmark.extra_info["tokens"] = PRESET.steps * PRESET.context
