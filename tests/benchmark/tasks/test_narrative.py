@@ -22,9 +22,10 @@ from voxelboard.benchmark.settings import Settings
 from voxelboard.benchmark.statistics.ceilings import leave_one_out_isc
 from voxelboard.benchmark.statistics.extrapolation import fit_saturation
 from voxelboard.benchmark.submission import baseline_submissions
-from voxelboard.benchmark.tasks import preparation
+from voxelboard.benchmark.tasks import listener_ceilings, preparation
 from voxelboard.benchmark.tasks.base import CellResult, RunContext
 from voxelboard.benchmark.tasks.cohort_scores import ModelFeatures
+from voxelboard.benchmark.tasks.listener_ceilings import extrapolated_estimates
 from voxelboard.benchmark.tasks.narrative import Narrative
 from voxelboard.benchmark.tasks.preparation import cohorts
 from voxelboard.benchmark.tasks.scoring import by_roi, by_voxel
@@ -258,6 +259,19 @@ def test_ceilings_of_the_literature_stand_beside_that_of_the_score(
     assert value(alone, "ceiling_extrapolated") == pytest.approx(expected, abs=0.02)
     assert value(alone, "ceiling_extrapolated") < value(alone, "ceiling") - 0.05
     assert "biased" in alone.scores["ceiling_extrapolated"].estimator
+
+
+def test_the_extrapolated_ceiling_does_not_depend_on_how_many_voxels_are_read_together(
+    world: Callable[..., World], quick: Protocol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sim = world("inter_subject", noise=1.0, n_subjects=4)
+    (cohort,) = cohorts(sim, sim.subjects, quick)
+    whole = extrapolated_estimates(cohort, ("s1",), sim.scored_rois, quick)["s1"]
+    monkeypatch.setattr(listener_ceilings, "_VOXELS_AT_ONCE", 3)
+    parts = extrapolated_estimates(cohort, ("s1",), sim.scored_rois, quick)["s1"]
+    for one, other in ((whole[0], parts[0]), *((whole[1][roi], parts[1][roi]) for roi in sim.scored_rois)):
+        assert other.estimate == pytest.approx(one.estimate, rel=1e-9)
+        assert other.high == pytest.approx(one.high, rel=1e-9)
 
 
 def test_two_listeners_are_too_few_to_extrapolate_and_repeats_need_no_others(
