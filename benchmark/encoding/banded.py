@@ -50,6 +50,7 @@ class BandedProblem:
 
     @property
     def n_train(self) -> int:
+        """Training rows."""
         return int(self.grams.shape[1])
 
     def mixed(self, gamma: FloatArray) -> torch.Tensor:

@@ -46,6 +46,7 @@ class ColumnBands:
 
     @property
     def n_train(self) -> int:
+        """Training rows."""
         return int(self.train.shape[0])
 
     def columns(self, band: int) -> slice:

@@ -65,10 +65,12 @@ class Problem:
 
     @property
     def n_train(self) -> int:
+        """Training rows."""
         return int(self.train.shape[0])
 
     @property
     def n_test(self) -> int:
+        """Test rows."""
         return int(self.test.shape[0])
 
     @property
@@ -139,6 +141,7 @@ class SegmentedDesign:
 
     @property
     def n_features(self) -> int:
+        """Columns of the undelayed features."""
         return int(np.shape(next(iter(self.features.values())))[1])
 
     def n_rows(self, segments: Sequence[SegmentLike]) -> NDArray[np.intp]:

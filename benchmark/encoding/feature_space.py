@@ -59,6 +59,7 @@ class FeatureOperators(PrimalOperators):
         return n_columns > 0 and min(rows.stop - rows.start for rows in slices) >= _ROWS_PER_COLUMN * n_columns
 
     def build(self, alpha: float) -> AlphaOperators:
+        """The test matrix of one alpha; folds need none."""
         test = minus_mean(self.test * (1 / (self.values + alpha) / self.whitening), self.centred)
         return AlphaOperators([], finite_operator(test, alpha))
 

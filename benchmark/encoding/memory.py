@@ -57,7 +57,7 @@ def estimate_memory(
     features_in_memory : True when all layers' features on TRs are (float32); the store maps them, then it is one layer's.
     """
     n_columns = n_features * n_delays
-    block = _FLOAT32 * n_train * min(n_targets, target_block or DEFAULT_TARGET_BLOCK)
+    block = _block_bytes(n_train, n_targets, target_block)
     per_target = _FLOAT32 * n_test + n_alphas * n_folds * (2 * _FLOAT32 + 4 * _FLOAT64)
     host = _FLOAT32 * (n_layers if features_in_memory else 1) * (n_train + n_test) * n_features + n_targets * per_target
     if responses_in_memory:
@@ -65,8 +65,7 @@ def estimate_memory(
     dual = 2 * n_columns > n_train
     width = n_train if dual else n_columns
     one_alpha = _FLOAT32 * n_train * width
-    operators = one_alpha * min(n_alphas, max(1, OPERATOR_BYTES // max(1, one_alpha)))
-    operators += _FLOAT32 * n_alphas * n_test * width
+    operators = _kept_operators(one_alpha, n_alphas) + _FLOAT32 * n_alphas * n_test * width
     if dual:
         # Gram, cross Gram, one shifted copy, its factor, the inverse, one fold's solve
         factors = _FLOAT64 * n_train * (5 * n_train + 2 * n_test + 2 * n_train // n_folds)
@@ -109,7 +108,7 @@ def estimate_nested_memory(
     if 2 * n_columns > n_trs:
         host += 2 * _FLOAT32 * tables * n_outer + _CHOICE_TABLES * _FLOAT64 * tables
         device = _nested_dual_bytes(n_trs, 2 * one_fold, n_outer, n_alphas)
-        device += 3 * _FLOAT32 * n_trs * min(n_targets, target_block or DEFAULT_TARGET_BLOCK)
+        device += 3 * _block_bytes(n_trs, n_targets, target_block)
         device = max(device, _FLOAT64 * n_trs * (2 * n_trs + 2 * 1024))
     else:
         one = estimate_memory(
@@ -166,7 +165,6 @@ def estimate_banded_memory(
     """
     n_bands, width = len(band_columns), sum(band_columns)
     in_columns = width <= n_train if columns_form is None else columns_form
-    block = min(n_targets, target_block or DEFAULT_TARGET_BLOCK)
     tables = n_alphas * n_folds * n_targets
     # scores and alphas of every draw; predictions of each band and their sum
     host = 2 * _FLOAT64 * n_draws * n_targets + _FLOAT32 * (n_bands + 1) * n_test * n_targets
@@ -177,7 +175,7 @@ def estimate_banded_memory(
         device = _banded_columns_bytes(n_train, n_test, width, n_targets, n_folds)
     else:
         device = _banded_dual_bytes(n_train, n_test, n_bands, n_alphas, n_folds)
-    found = _on_its_place(host, device + 3 * _FLOAT32 * n_train * block, on_gpu)
+    found = _on_its_place(host, device + 3 * _block_bytes(n_train, n_targets, target_block), on_gpu)
     return found._replace(host=found.host + HIMALAYA_BYTES)
 
 
@@ -197,10 +195,20 @@ def _banded_dual_bytes(n_train: int, n_test: int, n_bands: int, n_alphas: int, n
     """
     square, cross = _FLOAT64 * n_train**2, _FLOAT64 * n_train * n_test
     one_alpha = _FLOAT32 * n_train * (n_train - n_train // n_folds)
-    operators = one_alpha * min(n_alphas, max(1, OPERATOR_BYTES // max(1, one_alpha)))
+    operators = _kept_operators(one_alpha, n_alphas)
     solving = 5 * square + 3 * square // n_folds
     stacking = 3 * n_bands * (square + cross)
     return max(stacking, n_bands * (2 * square + cross) + square + solving + operators)
+
+
+def _block_bytes(n_trs: int, n_targets: int, target_block: int | None) -> int:
+    """Responses of the targets that are on the device at a time."""
+    return _FLOAT32 * n_trs * min(n_targets, target_block or DEFAULT_TARGET_BLOCK)
+
+
+def _kept_operators(one_alpha: int, n_alphas: int) -> int:
+    """Fold matrices of as many alphas as are kept at a time."""
+    return one_alpha * min(n_alphas, max(1, OPERATOR_BYTES // max(1, one_alpha)))
 
 
 def _on_its_place(host: int, device: int, on_gpu: bool) -> MemoryEstimate:

@@ -37,7 +37,9 @@ class Operators(Protocol):
 
     slices: list[slice]
 
-    def build(self, alpha: float) -> AlphaOperators: ...
+    def build(self, alpha: float) -> AlphaOperators:
+        """The matrices of one alpha."""
+        ...
 
     def weights_operator(self, alpha: float) -> torch.Tensor:
         """(n_weights, n_inputs) float64: its product with the full inputs are the weights of this alpha."""
@@ -135,6 +137,7 @@ class DualOperators:
         self.dtypes = (torch.float64,) if precision == "float64" else (torch.float32, torch.float64)
 
     def build(self, alpha: float) -> AlphaOperators:
+        """The matrices of one alpha."""
         inverse, notes = self._inverse(alpha)
         folds = [] if inverse is None else self._leave_out(inverse)
         if inverse is None or len(folds) < len(self.slices):
@@ -143,13 +146,16 @@ class DualOperators:
         return AlphaOperators([finite_operator(fold, alpha) for fold in folds], finite_operator(test, alpha), notes)
 
     def weights_operator(self, alpha: float) -> torch.Tensor:
+        """As :meth:`Operators.weights_operator`."""
         inverse, _ = self._inverse(alpha)
         return eigen_inverse(self.gram, alpha) if inverse is None else inverse
 
     def inputs(self, block: torch.Tensor) -> list[torch.Tensor]:
+        """As :meth:`Operators.inputs`."""
         return [block] * (len(self.slices) + 1)
 
     def predict_fold(self, operator: torch.Tensor, inputs: list[torch.Tensor], fold: int) -> torch.Tensor:
+        """As :meth:`Operators.predict_fold`."""
         block, rows = inputs[fold], self.slices[fold]
         before, after = operator[:, : rows.start], operator[:, rows.start :]
         if rows.start == 0:
@@ -214,6 +220,7 @@ class PrimalOperators:
         self.trace = float(values.sum())
 
     def build(self, alpha: float) -> AlphaOperators:
+        """The matrices of one alpha."""
         inverse = 1 / (self.values + alpha)
         root, notes, folds = inverse.sqrt(), list[str](), []
         for rows in self.slices:
@@ -230,15 +237,18 @@ class PrimalOperators:
         return AlphaOperators(folds, finite_operator(test, alpha), notes)
 
     def weights_operator(self, alpha: float) -> torch.Tensor:
+        """As :meth:`Operators.weights_operator`."""
         operator: torch.Tensor = self.vectors * (1 / (self.values + alpha) / self.whitening)
         return operator
 
     def inputs(self, block: torch.Tensor) -> list[torch.Tensor]:
+        """As :meth:`Operators.inputs`."""
         parts = [self.whitened[rows].T @ block[rows] for rows in self.slices]
         total = torch.stack(parts).sum(0)
         return [*(total - part for part in parts), total]
 
     def predict_fold(self, operator: torch.Tensor, inputs: list[torch.Tensor], fold: int) -> torch.Tensor:
+        """As :meth:`Operators.predict_fold`."""
         return operator @ inputs[fold]
 
     def _by_eigenvalues(self, rows: slice, alpha: float) -> torch.Tensor:

@@ -134,6 +134,7 @@ class _Ridge:
         return standardised
 
     def predict(self, x: FloatArray, lambdas: FloatArray) -> FloatArray:
+        """Predictions of the rows of ``x``, each column at its penalty."""
         weights = self._vectors @ (self._moments / (self._values + lambdas * self._n))
         predicted: FloatArray = self._mean + self._standardised(x) @ weights
         return predicted

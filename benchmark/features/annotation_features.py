@@ -100,6 +100,7 @@ class _Reader:
             self._rows = {text: k for k, text in enumerate(dict.fromkeys(texts))}
 
             def report(texts_done: int, n_texts: int) -> None:
+                """Texts that were read, at the place of the run."""
                 if self._progress is not None:
                     self._progress(*self._position, texts_done, n_texts)
 

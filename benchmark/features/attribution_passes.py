@@ -40,6 +40,7 @@ def argmax_targets(
     found = list(contexts)
 
     def step(batch: list[ScoredContext]) -> None:
+        """One batch."""
         held = [context for context in batch if len(context.scored)]
         if held:
             padded = collate(held, lm.pad_id, lm.device)
@@ -66,6 +67,7 @@ def plain_pass(
         tables["attention"] = np.zeros((lm.n_attention_layers, n_words, width), dtype=np.float32)
 
     def step(batch: list[ScoredContext]) -> None:
+        """One batch."""
         padded = collate(batch, lm.pad_id, lm.device)
         words = [context.word for context in batch]
         embedded = lm.embed(padded.ids).requires_grad_(True)
@@ -181,6 +183,7 @@ def path_pass(
         later = [(context, panels) for context, panels in waiting if panels > n_panels]
 
         def report(share: float, done: int = done, asked: int = asked, n: int = len(now)) -> None:
+            """A share of the words of this round."""
             if progress is not None:
                 progress(done + int(share * n), asked)
 
@@ -228,6 +231,7 @@ def _integrate(
     done = 0
 
     def step(batch: list[_Piece]) -> None:
+        """One batch."""
         nonlocal done
         _add_pieces(lm, batch, baseline, policy, sums)
         done += len(batch)
@@ -309,6 +313,7 @@ def erasure_pass(
     n_rows = 1 + len(policy.erasures) * policy.context_words
 
     def step(batch: list[ScoredContext]) -> None:
+        """One batch."""
         erasures = _erasures(batch, policy)
         scores = _erased_scores(lm, batch, erasures, policy)
         whole = {context.word: scores[row] for row, context in enumerate(batch)}
@@ -350,6 +355,7 @@ def _run(
     done = 0
 
     def counted(batch: list[ScoredContext]) -> None:
+        """One batch, then how many are done."""
         nonlocal done
         step(batch)
         done += len(batch)

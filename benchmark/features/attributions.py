@@ -147,6 +147,7 @@ class _StoryTables:
                 contexts = argmax_targets(self._lm, contexts)
 
             def report(done: int, total: int) -> None:
+                """Words done in this group of explanations."""
                 if self._progress is not None:
                     self._progress(f"{self._what}, {group}", done, total)
 

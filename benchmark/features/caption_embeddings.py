@@ -32,6 +32,7 @@ class ImageEmbeddings:
 
     @property
     def n_images(self) -> int:
+        """Images that have captions."""
         return sum(piece.shape[1] for piece in self._pieces)
 
     def layer(self, layer: int) -> Float32Array:
@@ -61,6 +62,7 @@ def embed_images(
         chunk = texts[start : start + _CHUNK_IMAGES]
 
         def compute(chunk: Sequence[Sequence[str]] = chunk) -> Float32Array:
+            """Embeddings of one part of the images."""
             return _embed_chunk(model, chunk)
 
         key = {

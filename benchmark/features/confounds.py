@@ -89,6 +89,7 @@ def canonical_hrf(tr: float, duration: float = 32.0) -> FloatArray:
     time = np.arange(0.0, duration, tr)
 
     def gamma(shape: float) -> FloatArray:
+        """Density of a gamma distribution of this shape."""
         safe = np.maximum(time, 1e-9)
         density = np.exp((shape - 1) * np.log(safe) - safe - gammaln(shape))
         return np.where(time > 0, density, 0.0)

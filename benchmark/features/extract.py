@@ -71,7 +71,10 @@ def extract_features(
             read = model.up_to(n_kept - 1)
 
         def compute(story: Story = story, done: int = done, read: WordModel = read) -> Array:
+            """Features of one story."""
+
             def report(words: int, all_words: int) -> None:
+                """Words of the story that were read."""
                 if progress is not None:
                     progress(done, len(stories), words, all_words)
 
