@@ -12,7 +12,19 @@ from pathlib import Path
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
-KINDS = ("index.html", "tasks/*.html", "models/*.html", "compare.html", "protocol.html", "queue.html")
+KINDS = (
+    "index.html",
+    "tasks/*.html",
+    "models/*.html",
+    "compare.html",
+    "protocol.html",
+    "submit.html",
+    "queue.html",
+    "releases.html",
+    "diff.html",
+    "studies.html",
+    "captions.html",
+)
 
 
 def main(board: Path, folder: Path) -> None:
