@@ -9,10 +9,12 @@ slow signal lie next to their own neighbours and make everything look predictabl
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -45,6 +47,14 @@ def story_folds(groups: ArrayLike, n_folds: int) -> NDArray[np.intp]:
     return np.asarray(rank[story] % n_folds, dtype=np.intp)
 
 
+def _check_real(*tables: Any) -> None:
+    """Refuse what numpy would turn into something else: sparse matrices and complex numbers."""
+    for table in tables:
+        if issparse(table) or np.iscomplexobj(table):
+            kind = "sparse" if issparse(table) else "complex"
+            raise UserError(f"{kind} input, expected dense arrays of real numbers", "pass X.toarray(), or X.real")
+
+
 class _StoryModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sklearn publishes no types
     """Centring, folds, prediction and score; subclasses fit ``coef_``."""
 
@@ -57,6 +67,7 @@ class _StoryModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sklea
     def predict(self, X: ArrayLike) -> FloatArray:
         """(n_trs, n_targets) float32, or (n_trs,) when fitted on one target without an axis."""
         check_is_fitted(self)
+        _check_real(X)
         design = np.asarray(X, dtype=np.float64)
         if design.ndim != 2 or design.shape[1] != self.n_features_in_:
             raise UserError(f"X has shape {design.shape}, expected (n_trs, n_features={self.n_features_in_})")
@@ -76,6 +87,7 @@ class _StoryModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sklea
         self, X: ArrayLike, Y: ArrayLike, groups: ArrayLike | None
     ) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.intp]]:
         """Centred X and Y and the folds. Means are those of all training rows, also inside the folds."""
+        _check_real(X, Y)
         design, targets = np.asarray(X, dtype=np.float64), np.asarray(Y)
         if groups is None:
             raise UserError("groups is missing", "pass groups=, the story of each row: whole stories are left out")

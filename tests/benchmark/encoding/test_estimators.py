@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 from himalaya.kernel_ridge import KernelRidgeCV
+from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import Ridge
@@ -102,6 +103,9 @@ def test_time_alone_does_not_predict_a_story_that_was_left_out() -> None:
         ({"groups": np.zeros(3)}, UserError, "shapes"),
         ({"X": np.full((200, 3), np.nan)}, InvalidNumbers, "X has NaN"),
         ({"X": np.zeros(200)}, UserError, "shapes"),
+        ({"X": csr_array(np.ones((200, 3)))}, UserError, "sparse input"),
+        ({"X": np.ones((200, 3)) * 1j}, UserError, "complex input"),
+        ({"Y": np.ones((200, 2)) * 1j}, UserError, "complex input"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused(data: dict[str, Any], change: Any, error: Any, match: str) -> None:
