@@ -178,15 +178,9 @@ class _Encoder:
 
     def encode(self, reading: Reading) -> None:
         path = scores_path(self._plan, self._data.name, reading)
-        trained = read_result(self._plan.folder / "models" / reading.model.name)
         n_train = self._plan.n_train.get(self._data.name)
-        key = hash_json(
-            [
-                *(trained.key, self._protocol.hash_of("narrative"), self._data.name, self._data.version, n_train),
-                self._plan.short_context if reading.text == "short" else None,
-            ]
-        )
-        if _stored_key(path) == key:
+        key = _reading_key(self._plan, self._data, self._protocol.hash_of("narrative"), reading)
+        if _stored_keys(path)[0] == key:
             return
         if self._prepared is None:
             self._prepared = PreparedData(self._data, self._protocol, torch.device(self._device), n_train)
@@ -219,12 +213,29 @@ def scores_path(plan: StudyPlan, dataset: str, reading: Reading) -> Path:
     return plan.folder / "scores" / dataset.replace(":", "-") / f"{reading.name}.npz"
 
 
-def _stored_key(path: Path) -> str | None:
+def _reading_key(plan: StudyPlan, data: NarrativeData, protocol_hash: str, reading: Reading) -> str:
+    """Hash of all that determines the scores of a reading; raises DataError where its model is not trained."""
+    trained = read_result(plan.folder / "models" / reading.model.name)
+    short = plan.short_context if reading.text == "short" else None
+    return hash_json([trained.key, protocol_hash, data.name, data.version, plan.n_train.get(data.name), short])
+
+
+def _stored_keys(path: Path) -> tuple[str, str]:
+    """Key and protocol hash of a file of scores; empty where there is none."""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return str(archive["key"])
+            return str(archive["key"]), str(archive["protocol_hash"])
     except (OSError, ValueError, KeyError):
-        return None
+        return "", ""
+
+
+def _is_of_its_model(plan: StudyPlan, data: NarrativeData, reading: Reading) -> bool:
+    """Whether a reading was scored, and with the model that is there now."""
+    key, protocol_hash = _stored_keys(scores_path(plan, data.name, reading))
+    try:
+        return bool(key) and key == _reading_key(plan, data, protocol_hash, reading)
+    except DataError:
+        return False
 
 
 def _write_scores(path: Path, key: str, protocol_hash: str, scores: Mapping[str, SubjectScores]) -> None:
@@ -275,14 +286,10 @@ def protocol_hash_of(paths: Iterable[Path]) -> str:
     return next(iter(found))
 
 
-def complete_seeds(plan: StudyPlan, dataset: str) -> tuple[int, ...]:
-    """The seeds of which every reading is scored on a data set."""
-    readings = study_readings(plan)
-    return tuple(
-        seed
-        for seed in plan.seeds
-        if all(scores_path(plan, dataset, r).is_file() for r in readings if r.model.seed == seed)
-    )
+def complete_seeds(plan: StudyPlan, data: NarrativeData) -> tuple[int, ...]:
+    """The seeds of which every reading is scored on a data set; scores of a model that was trained anew since do not count."""
+    stale = {reading.model.seed for reading in study_readings(plan) if not _is_of_its_model(plan, data, reading)}
+    return tuple(seed for seed in plan.seeds if seed not in stale)
 
 
 def write_plan(plan: StudyPlan) -> None:

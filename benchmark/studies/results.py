@@ -119,7 +119,7 @@ def study_results(
     DataError
         when no seed is complete.
     """
-    seeds = sorted(set.intersection(*(set(complete_seeds(plan, d.name)) for d in data)) if data else set())
+    seeds = sorted(set.intersection(*(set(complete_seeds(plan, d)) for d in data)) if data else set())
     if not seeds:
         raise DataError("no seed of this study is complete on every data set", "`voxelboard study run` goes on with it")
     quantities: list[Quantity] = []

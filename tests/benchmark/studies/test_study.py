@@ -71,7 +71,7 @@ def finished(plan: StudyPlan, tmp_path_factory: pytest.TempPathFactory) -> Study
 
         with pytest.raises(KeyboardInterrupt):
             run_study(plan, V1, progress=stop)
-        assert complete_seeds(plan, DATA) == ()
+        assert complete_seeds(plan, open_dataset(DATA, "narrative")) == ()
         with pytest.raises(DataError, match="no seed of this study is complete"):
             study_results(plan, "s", [open_dataset(DATA, "narrative")], V1)
         run_study(plan, V1)
@@ -81,7 +81,7 @@ def finished(plan: StudyPlan, tmp_path_factory: pytest.TempPathFactory) -> Study
 def test_every_reading_is_scored_and_a_second_run_does_nothing(
     finished: StudyPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert complete_seeds(finished, DATA) == (0, 1)
+    assert complete_seeds(finished, open_dataset(DATA, "narrative")) == (0, 1)
     names = [reading.name for reading in study_readings(finished)]
     assert names[:2] == ["gpt2-original-s0-original", "gpt2-original-s0-short"]
     assert len(names) == 2 * (2 + 2 + 2)
@@ -94,6 +94,20 @@ def test_the_plan_is_read_back(finished: StudyPlan) -> None:
     assert read_plan(finished.folder) == finished
     with pytest.raises(DataError, match="holds no study"):
         read_plan(finished.folder / "made")
+
+
+def test_scores_of_a_model_that_was_trained_anew_are_not_reported(finished: StudyPlan) -> None:
+    data = open_dataset(DATA, "narrative")
+    path = finished.folder / "models" / "gpt2-noun-s1" / "training.json"
+    whole = path.read_text()
+    path.write_text(json.dumps(json.loads(whole) | {"key": "another"}))
+    try:
+        assert complete_seeds(finished, data) == (0,)
+        path.unlink()
+        assert complete_seeds(finished, data) == (0,)
+    finally:
+        path.write_text(whole)
+    assert complete_seeds(finished, data) == (0, 1)
 
 
 def kept(stats: BlockStatistics, enters: np.ndarray) -> BlockStatistics:
