@@ -224,7 +224,8 @@ class Pool:
         for running in self._running:
             limit = self._policy.timeout_seconds
             if limit is not None and running.seconds > limit:
-                running.kill(("timeout", f"stopped after {running.seconds / 60:.1f} minutes (--timeout)", None))
+                message = f"stopped after {running.seconds / 60:.1f} minutes: --timeout, or what a time budget had left"
+                running.kill(("timeout", message, None))
             resident = running.resident_bytes()
             if resident > self._policy.memory_bytes:
                 message = f"the process took {resident / 2**30:.1f} GiB of host memory, more than there is for it"
