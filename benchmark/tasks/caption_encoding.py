@@ -19,6 +19,7 @@ from voxelboard.benchmark.features.caption_embeddings import ImageEmbeddings
 from voxelboard.benchmark.protocol import Protocol
 from voxelboard.benchmark.readers.captions_data import ImageResponses
 from voxelboard.benchmark.stimuli.captions import CaptionedImages, IntArray
+from voxelboard.benchmark.tasks.fit_checks import EdgeCount, edge_count
 
 FloatArray = NDArray[np.float64]
 Float32Array = NDArray[np.float32]
@@ -101,7 +102,7 @@ class CaptionEncoding:
     predictions : row -> (n_test, n_voxels + n_noise) of the layers chosen by ROI; rows raw, unique, joint.
     chosen : row -> ROI -> layer; inner : row -> ROI -> (n_layers,) pooled inner correlation.
     overall : the layer with the greatest raw inner correlation, mean over the scored ROIs.
-    sd_ratios, edge_shares : one a layer.
+    sd_ratios, edge_shares, reliable_edges : one a layer.
     """
 
     predictions: dict[str, Float32Array]
@@ -110,6 +111,7 @@ class CaptionEncoding:
     overall: int = 0
     sd_ratios: list[float] = field(default_factory=list)
     edge_shares: list[float] = field(default_factory=list)
+    reliable_edges: list[EdgeCount] = field(default_factory=list)
 
 
 # Called for every layer with (layer, unique predictions of the test images).
@@ -145,6 +147,7 @@ def encode_captions(
         _offer(result, "unique", layer, unique, candidates, subject.rois)
         result.sd_ratios.append(residual.sd_ratio)
         result.edge_shares.append(float(raw.at_grid_edge[: subject.n_voxels].mean()))
+        result.reliable_edges.append(edge_count(raw, slice(subject.n_voxels)))
         if each_layer is not None:
             each_layer(layer, projected)
     means = np.mean([result.inner["raw"][roi] for roi in scored_rois], axis=0)

@@ -16,6 +16,7 @@ from voxelboard.benchmark.statistics.geometry import normalised_ranks, top_k
 from voxelboard.benchmark.statistics.scores import BlockStatistics
 from voxelboard.benchmark.tasks.caption_encoding import NOISE_BRAIN, CaptionEncoding, PreparedSubject
 from voxelboard.benchmark.tasks.caption_geometry import RoiEstimates, mean_estimate, with_overall
+from voxelboard.benchmark.tasks.fit_checks import edge_alarms, ratio_alarms, worst_ratio
 from voxelboard.benchmark.tasks.scoring import (
     UNITS,
     HeldOutResponses,
@@ -64,15 +65,11 @@ def caption_checks(
     encoding: CaptionEncoding, subject: PreparedSubject, protocol: Protocol, *, is_baseline: bool
 ) -> Checks:
     """Canaries and receipts of one subject."""
-    low, high = protocol.score.residual_sd_range
-    ratios = [ratio for ratio in encoding.sd_ratios if np.isfinite(ratio)]
-    worst = max(ratios, key=lambda ratio: abs(np.log(ratio))) if ratios else None
-    alarms = []
+    worst = worst_ratio(encoding.sd_ratios)
+    alarms = edge_alarms(encoding.reliable_edges)
     # the harness' own rows have next to nothing beyond the floor: their ratio says nothing
-    if worst is not None and not low <= worst <= high and not is_baseline:
-        alarms.append(
-            f"floor-free features have {worst:.2f} times the training SD on test images (allowed {low}-{high})"
-        )
+    if not is_baseline:
+        alarms += ratio_alarms(worst, protocol.score.residual_sd_range, "floor-free", "test images")
     return Checks(
         noise_brain=noise_brain_r(encoding, subject, protocol),
         residual_sd_ratio=worst,

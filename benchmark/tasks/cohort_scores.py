@@ -35,6 +35,7 @@ from voxelboard.benchmark.tasks.encode import (
     fit_confounds,
     replace_delays,
 )
+from voxelboard.benchmark.tasks.fit_checks import edge_alarms, ratio_alarms, worst_ratio
 from voxelboard.benchmark.tasks.held_out import columns_of, held_out_responses, noise_test
 from voxelboard.benchmark.tasks.listener_ceilings import extrapolated_estimates
 from voxelboard.benchmark.tasks.preparation import NOISE_BRAIN, Cohort
@@ -42,9 +43,6 @@ from voxelboard.benchmark.tasks.scoring import HeldOutResponses, by_voxel, equal
 
 Float32Array = NDArray[np.float32]
 Profiles = dict[str, dict[int, list[BlockStatistics]]]  # subject -> layer -> each fold
-
-_EDGE_LIMIT = 0.05  # statistics.md, letter I
-_FEWEST_RELIABLE = 20  # voxels, each counted once a fold and layer
 
 
 @dataclass(frozen=True)
@@ -218,23 +216,8 @@ def _oasm(
 
 
 def _checks(subject: str, encoding: Encoding, oasm: float, noise: float, protocol: Protocol) -> Checks:
-    low, high = protocol.score.residual_sd_range
-    ratios = [ratio for ratio in encoding.sd_ratios if np.isfinite(ratio)]
-    worst = max(ratios, key=lambda ratio: abs(np.log(ratio))) if ratios else None
+    worst = worst_ratio(encoding.sd_ratios)
+    alarms = ratio_alarms(worst, protocol.score.residual_sd_range, "confound-free", "test data")
+    alarms += edge_alarms(encoding.reliable_edges[subject])
     edges = float(np.mean(encoding.edge_shares[subject]))
-    alarms = []
-    if worst is not None and not low <= worst <= high:
-        alarms.append(
-            f"confound-free features have {worst:.2f} times the training SD on test data (allowed {low}-{high})"
-        )
-    alarms += _edge_alarms(encoding.reliable_edges[subject])
     return Checks(oasm=oasm, noise_brain=noise, residual_sd_ratio=worst, alpha_edge_share=edges, alarms=tuple(alarms))
-
-
-def _edge_alarms(counts: Sequence[tuple[int, int]]) -> list[str]:
-    """An alarm where the grid of alphas is too short for voxels that can be predicted; see ``Encoding.reliable_edges``."""
-    edges, reliable = (sum(column) for column in zip(*counts, strict=True))
-    if reliable < _FEWEST_RELIABLE or edges <= _EDGE_LIMIT * reliable:
-        return []
-    share = f"{100 * edges / reliable:.0f} % of the predictable voxels (allowed {100 * _EDGE_LIMIT:.0f} %)"
-    return [f"alpha lies at an end of its grid for {share}"]

@@ -35,6 +35,7 @@ from voxelboard.benchmark.tasks.drama_scores import ViewerResults, score_viewer
 from voxelboard.benchmark.tasks.drama_sources import DramaSources, open_drama_sources
 from voxelboard.benchmark.tasks.encode import common_tr
 from voxelboard.benchmark.tasks.film_work import NOT_BY_LEVEL, drama_work
+from voxelboard.benchmark.tasks.fit_checks import edge_alarms, ratio_alarms, worst_ratio
 from voxelboard.benchmark.tasks.preparation import NOISE_BRAIN, Cohort, cohorts
 from voxelboard.benchmark.tasks.scoring import HeldOutResponses, roi_statistics, voxel_statistics
 from voxelboard.benchmark.tasks.work import ModelSize, Work
@@ -208,14 +209,9 @@ def _check_noise(cohort: Cohort, encoding: DramaEncoding, protocol: Protocol) ->
 
 
 def _checks(subject: str, encoding: DramaEncoding, oasm: float, noise: float, protocol: Protocol) -> Checks:
-    low, high = protocol.score.residual_sd_range
-    ratios = [ratio for ratio in encoding.sd_ratios if np.isfinite(ratio)]
-    worst = max(ratios, key=lambda ratio: abs(np.log(ratio))) if ratios else None
-    alarms = []
-    if worst is not None and not low <= worst <= high:
-        alarms.append(
-            f"confound-free features have {worst:.2f} times the training SD on test data (allowed {low}-{high})"
-        )
+    worst = worst_ratio(encoding.sd_ratios)
+    alarms = ratio_alarms(worst, protocol.score.residual_sd_range, "confound-free", "test data")
+    alarms += edge_alarms(encoding.reliable_edges[subject])
     edges = float(np.mean(encoding.edge_shares[subject]))
     return Checks(oasm=oasm, noise_brain=noise, residual_sd_ratio=worst, alpha_edge_share=edges, alarms=tuple(alarms))
 

@@ -31,6 +31,7 @@ from voxelboard.benchmark.protocol import Protocol
 from voxelboard.benchmark.readers.base import Segment
 from voxelboard.benchmark.stimuli.annotations import Run
 from voxelboard.benchmark.tasks.encode import ConfoundFold, common_tr, project, within_training_range
+from voxelboard.benchmark.tasks.fit_checks import EdgeCount, edge_count
 from voxelboard.benchmark.tasks.preparation import NOISE_BRAIN, Cohort, PreparedFold
 
 FloatArray = NDArray[np.float64]
@@ -66,6 +67,7 @@ class DramaEncoding:
     gammas: dict[str, Float32Array] = field(default_factory=dict)
     sd_ratios: list[float] = field(default_factory=list)
     edge_shares: dict[str, list[float]] = field(default_factory=dict)
+    reliable_edges: dict[str, list[EdgeCount]] = field(default_factory=dict)
 
 
 def fit_film_confounds(
@@ -208,6 +210,7 @@ def _fit_levels(
                     result.alone[level][:, cohort.columns[unit]] = projected[:, cohort.columns[unit]]
                 before.append(score)
                 result.edge_shares.setdefault(unit, []).append(float(fit.at_grid_edge[voxels].mean()))
+                result.reliable_edges.setdefault(unit, []).append(edge_count(fit, voxels))
             if each_layer is not None:
                 each_layer(level, layer, projected)
             done += 1

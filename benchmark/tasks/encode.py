@@ -17,6 +17,7 @@ from voxelboard.benchmark.features.confounds import confound_bins, confound_feat
 from voxelboard.benchmark.protocol import Protocol
 from voxelboard.benchmark.readers.base import Segment, Timed
 from voxelboard.benchmark.stimuli.stories import RowUnit, Story
+from voxelboard.benchmark.tasks.fit_checks import EdgeCount, edge_count
 from voxelboard.benchmark.tasks.preparation import Cohort, PreparedFold
 
 FloatArray = NDArray[np.float64]
@@ -24,7 +25,6 @@ Float32Array = NDArray[np.float32]
 Features = Mapping[str, NDArray[np.float32]]  # story -> (n_layers, n_trs, n_features)
 LayerProgress = Callable[[int, int], None]  # (layers done, layers in all)
 
-_RELIABLE_R = 0.1  # of inner cross-validation; below, the largest alpha of the grid is often the right one
 ROWS = ("raw", "unique")  # the two encodings of a model: as it is, and what confounds cannot say
 
 
@@ -68,20 +68,13 @@ class Encoding:
     )
     sd_ratios: list[float] = field(default_factory=list)
     edge_shares: dict[str, list[float]] = field(default_factory=dict)
-    reliable_edges: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    reliable_edges: dict[str, list[EdgeCount]] = field(default_factory=dict)
 
 
 # Called for every layer with (fold, layer, unique predictions of the test rows).
 LayerSink = Callable[[int, int, Float32Array], None]
 # Called for every layer with (fold, layer, unique fit, unique predictions of the test rows).
 FitSink = Callable[[int, int, RidgeFit, Float32Array], None]
-
-
-def _reliable(fit: RidgeFit) -> NDArray[np.bool_]:
-    """(n_voxels,) whether inner cross-validation predicts a voxel with r above :data:`_RELIABLE_R`."""
-    c, q, y2 = (sums.sum(axis=0) for sums in (fit.inner.c, fit.inner.q, fit.inner.y2))
-    reliable: NDArray[np.bool_] = c > _RELIABLE_R * np.sqrt(q * y2)
-    return reliable
 
 
 def segmented(features: Mapping[str, NDArray[np.floating]], protocol: Protocol, tr: float) -> SegmentedDesign:
@@ -210,11 +203,9 @@ def encode(
             alive = calibrated and left >= protocol.diagnostics.least_residual_share
             best["joint"].offer(layer, unique, confound.floor + np.float32(alive) * unique.test_predictions)
             result.sd_ratios.append(sd_ratio)
-            edges, reliable = raw.at_grid_edge, _reliable(raw)
             for subject, voxels in cohort.columns.items():
-                result.edge_shares.setdefault(subject, []).append(float(edges[voxels].mean()))
-                counts = int((edges & reliable)[voxels].sum()), int(reliable[voxels].sum())
-                result.reliable_edges.setdefault(subject, []).append(counts)
+                result.edge_shares.setdefault(subject, []).append(float(raw.at_grid_edge[voxels].mean()))
+                result.reliable_edges.setdefault(subject, []).append(edge_count(raw, voxels))
             if each_layer is not None:
                 each_layer(f, layer, projected)
             if each_fit is not None:
