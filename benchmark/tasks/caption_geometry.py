@@ -203,8 +203,10 @@ def rsa_estimates(rsa: Rsa, rois: Sequence[str], protocol: Protocol) -> dict[str
     size = protocol.captions.rdm_block_images
     for name, table in (("rsa", rsa.raw), ("rsa_unique", rsa.unique), ("rsa_floor", rsa.floor)):
         estimator = f"H of RDM entries, inter-subject, blocks of {size} test images, t"
-        if table is None:
-            estimates[name] = dict.fromkeys((None, *rois), missing(estimator, "H", "this data set has one subject"))
+        if table is None or len(table.c) < 2:
+            few = f"fewer than {2 * size} test images: two blocks are needed for an interval"
+            reason = "this data set has one subject" if table is None else few
+            estimates[name] = dict.fromkeys((None, *rois), missing(estimator, "H", reason))
             continue
         passed = np.flatnonzero(signal_gate(table, protocol.score.gate_standard_errors))
         influence = {int(roi): unit_influence(_only(table, int(roi)))[:, 0] for roi in passed}

@@ -12,7 +12,7 @@ from voxelboard.leaderboard.charts.studies import spread_labels
 from voxelboard.leaderboard.charts.svg import figure, group, label, line, polyline
 from voxelboard.leaderboard.text import number
 
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 330.0, 170.0, 36.0, 226.0, 24.0, 134.0
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 262.0, 150.0, 32.0, 170.0, 22.0, 116.0
 _MAX_TICKS = 9
 
 
@@ -49,7 +49,7 @@ def curve_panel(title: str, curves: Sequence[Curve], places: Sequence[str], axis
     body += [polyline([(x(k), y(value)) for k, value in enumerate(curve.values)], curve.style) for curve in curves]
     named = [curve for curve in curves if curve.name]
     ends = spread_labels([y(curve.values[-1]) for curve in named], 12.0, _TOP, _BOTTOM)
-    body += [label(_RIGHT + 8, end + 3.5, curve.name, "t") for curve, end in zip(named, ends, strict=True)]
+    body += [label(_RIGHT + 6, end + 3.5, curve.name, "t") for curve, end in zip(named, ends, strict=True)]
     described = "; ".join(
         f"{curve.name or 'again'} from {number(curve.values[0])} to {number(curve.values[-1])}" for curve in curves
     )

@@ -34,12 +34,12 @@ _LINES: dict[str, Literal["test", "inner", "r"]] = {
 }
 _NOTHING_ELSE: dict[str, Any] = {"curves": [], "profiles": [], "examples": []}
 _DECODED = {
-    "retrieval": "true caption among those of the test images: 2 (normalised rank − .5)",
-    "library": "true caption added to the library: 1 − 2 rank / captions",
-    "own_r": "r of the predicted embedding with the true one",
-    "caption_ceiling": "ceiling: r of a caption with the image’s others",
-    "top1": "true caption first among the test images",
-    "top5": "true caption among the first five",
+    "retrieval": "rank among test images",
+    "top1": "first among them",
+    "top5": "among the first five",
+    "library": "rank in the library",
+    "own_r": "r with the true embedding",
+    "caption_ceiling": "r of one caption with the others",
 }
 Cell = tuple[str, str, bool, str]  # number, interval, clear of 0, note
 
@@ -159,13 +159,15 @@ def _aligned(places: Sequence[Alignment]) -> Cell | None:
 def _decoding(tables: AnalysisTables) -> dict[str, Any]:
     """Scores by subject with their mean, and examples from the best decoded image to the worst."""
     subjects = list(dict.fromkeys(score.subject for score in tables.scores))
-    rows = []
-    for name in dict.fromkeys(score.name for score in tables.scores):
-        own = {score.subject: score for score in tables.scores if score.name == name}
-        known = [score.estimate for score in own.values() if score.estimate is not None]
-        cells = [_mean_of(known) if len(known) == len(subjects) else None]
-        cells += [_scored(own.get(subject)) for subject in subjects]
-        rows.append((_DECODED.get(name, plain(name, 60)), cells))
+    of = {(score.subject, score.name): score for score in tables.scores}
+    names = [name for name in _DECODED if any(score.name == name for score in tables.scores)]
+    known = {
+        name: [score.estimate for score in tables.scores if score.name == name and score.estimate is not None]
+        for name in names
+    }
+    # a mean over some of the subjects would stand beside means over all of them
+    means = [_mean_of(known[name]) if len(known[name]) == len(subjects) else None for name in names]
+    rows = [(plain(subject, 40), [_scored(of.get((subject, name))) for name in names]) for subject in subjects]
     examples = [
         (
             f"{image.quality_rank + 1}",
@@ -177,8 +179,8 @@ def _decoding(tables: AnalysisTables) -> dict[str, Any]:
         for image in tables.images
     ]
     return {
-        "regions": ["all subjects", *(plain(subject, 20) for subject in subjects)],
-        "rows": rows,
+        "regions": [_DECODED[name] for name in names],
+        "rows": [("all subjects", means), *rows],
         "examples": examples,
         "example_of": plain(tables.images[0].subject, 40) if tables.images else "",
     }

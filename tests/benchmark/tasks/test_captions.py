@@ -335,6 +335,17 @@ def test_the_published_ceiling_and_correction_of_an_rdm(data):
     assert corrected.low < corrected.estimate < corrected.high
 
 
+def test_few_test_images_have_no_corrected_rsa_and_say_why():
+    world = SimulatedCaptions(CaptionSimulation(n_subjects=2, n_test=35, n_train=110, voxels_per_roi=8, ncsnr=2.0))
+    own = subject_geometry(world.responses("sim01"), world.images, ROIS, PROTOCOL)
+    table = world.latents["caption"].astype(np.float32)
+    rsa = model_rsa(ImageEmbeddings([table[None]]), own, shared_geometry(world, PROTOCOL.captions))
+    estimates = rsa_estimates(rsa, ROIS, PROTOCOL)
+    for name in ("rsa", "rsa_unique", "rsa_floor", "rsa_ceiling", "rsa_corrected"):
+        assert estimates[name][None].estimate is None, name
+    assert "fewer than 40 test images" in estimates["rsa"][None].reason
+
+
 def test_an_embedding_used_as_brain_gives_an_rsa_of_one(data):
     responses = data.responses("sim01")
     geometry = subject_geometry(responses, data.images, ROIS, PROTOCOL)
