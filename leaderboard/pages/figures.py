@@ -27,6 +27,25 @@ _AXES = {
 }
 
 
+_SCORES = {
+    "unique": "Beyond confounds",
+    "raw_r": "r",
+    "rsa": "RSA, corrected for noise",
+    "rsa_unique": "RSA beyond the control floor, corrected for noise",
+    "rsa_floor": "RSA of the control floor, corrected for noise",
+    "rsa_r": "RSA r",
+    "rsa_ceiling": "RSA r of the other subjects",
+    "rsa_corrected": "RSA r over that of the other subjects",
+    "rdm_r": "r of the model’s geometry of captions and of this",
+    "caption_beyond": "Whole captions beyond this",
+    "caption_beyond_rsa": "Whole captions beyond this, RSA r",
+    "caption_r": "r of one caption with the image’s others",
+    "retrieval": "Retrieval: 2 (rank of the true caption − .5)",
+    "top1": "True caption first",
+    "top5": "True caption among the first five",
+}
+
+
 def figures(table: Table, row: Row) -> dict[str, Any]:
     """Values for the template; nothing where the records do not hold what a figure needs."""
     baseline = plain(table.baseline.rpartition("/")[2].replace("-", " "), 40)
@@ -117,12 +136,16 @@ def _facet_maps(row: Row) -> list[dict[str, Any]]:
         mine = [facet for facet in row.facets if facet.axis == axis]
         title, about = _AXES.get(axis, (plain(axis, 40).capitalize(), ""))
         names = list(dict.fromkeys(name for facet in mine for name in facet.scores))
-        maps = [_facet_map(mine, name) for name in names]
+        maps = [drawn for name in names if (drawn := _facet_map(mine, name))]
         found.append({"title": title, "about": about, "maps": maps})
     return found
 
 
 def _facet_map(facets: Sequence[FacetScore], name: str) -> Markup:
+    """Parts by regions, only those that have this kind of score; empty where none has a number."""
+    facets = [facet for facet in facets if name in facet.scores]
+    if not any(isinstance(facet.scores[name], Interval) for facet in facets):
+        return Markup("")
     values = list(dict.fromkeys(facet.value for facet in facets))[:_MAX_VALUES]
     rois = list(dict.fromkeys(facet.roi for facet in facets))[:_MAX_REGIONS]
     rois.sort(key=lambda roi: roi is not None)  # all regions together first
@@ -136,8 +159,7 @@ def _facet_map(facets: Sequence[FacetScore], name: str) -> Markup:
             cells.append(HeatCell.of(score) if isinstance(score, Interval) else None)
         lines.append((plain(value, 40), cells))
     columns = ["all regions" if roi is None else plain(roi, 30) for roi in rois]
-    shown = {"unique": "Beyond confounds"}.get(name, plain(name.replace("_", " "), 40).capitalize())
-    return heat_map(shown, columns, lines)
+    return heat_map(_SCORES.get(name, plain(name.replace("_", " "), 40).capitalize()), columns, lines)
 
 
 def _trajectory(table: Table, row: Row) -> Markup:

@@ -21,6 +21,7 @@ from voxelboard.benchmark.caption_tables import (
 )
 from voxelboard.benchmark.errors import DataError
 from voxelboard.benchmark.protocol import V1
+from voxelboard.benchmark.records import Estimate, Facet
 from voxelboard.leaderboard.render import render
 from voxelboard.leaderboard.text import bounds, signed
 
@@ -133,7 +134,7 @@ def test_what_was_decoded_is_told_by_subject_with_examples(board: Plant, tmp_pat
     text = page(board, tmp_path)
     assert ">0.500 <small>[0.400, 0.600]</small>" in text
     assert ">0.600 <small>[−0.671, 1.871]</small>" in text  # mean of .5 and .7, t interval over two
-    # a mean over those that have a number would be of other subjects than the row above
+    # one subject has no number for being first: neither has the mean
     assert text.count('<span class="none">–</span>') == 2
     assert "A dog &lt;b&gt;runs&lt;/b&gt;.</td><td>A dog walks.</td>" in text
     assert '<td class="n">42</td>' in text
@@ -174,3 +175,24 @@ def test_an_earlier_protocol_and_odd_names_are_told_as_text(board: Plant, tmp_pa
     text = page(board, tmp_path)
     assert "an earlier one than that of the ranks today" in text
     assert not re.search(r"<script>x", text)
+
+
+def test_analyses_of_a_record_show_only_what_has_a_number(board: Plant, tmp_path: Path) -> None:
+    """Retrieval has no RSA, RSA no retrieval: neither is a row of the other's table."""
+
+    def number(value: float) -> Estimate:
+        return Estimate(estimate=value, standard_error=0.01, low=value, high=value, estimator="t", n=9, unit="r")
+
+    nothing = Estimate(estimate=None, estimator="t", n=0, unit="r", reason="one subject")
+    facets = (
+        Facet(axis="analysis", value="rsa", scores={"rsa_r": number(0.123), "rsa_ceiling": nothing}),
+        Facet(axis="analysis", value="retrieval", scores={"retrieval": number(0.456)}),
+    )
+    board.submission("org/parts", 0.2, facets=facets)
+    site = render(board.results, tmp_path / "site").parent
+    (model,) = (site / "models").glob("org__parts*.html")
+    tables = re.findall(r'<table class="heat"><caption>(.*?)</caption>(.*?)</table>', model.read_text("utf-8"))
+    bodies = {caption: re.findall(r'<th scope="row">(.*?)</th>', body) for caption, body in tables}
+    assert bodies["RSA r"] == ["rsa"]
+    assert bodies["Retrieval: 2 (rank of the true caption − .5)"] == ["retrieval"]
+    assert "RSA r of the other subjects" not in bodies
