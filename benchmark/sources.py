@@ -77,6 +77,14 @@ class Sources:
     read: Callable[[Mapping[str, Story]], Features] | None = None
 
 
+def twin_seeds(submission: Submission, protocol: Protocol) -> range:
+    """Seeds of the untrained twins of a submission; none for baselines, fresh weights and tables of words."""
+    has_twins = (
+        not submission.is_baseline and submission.weights == "pretrained" and submission.model.loader != "static"
+    )
+    return range(protocol.score.n_twins if has_twins else 0)
+
+
 def open_sources(
     submission: Submission,
     data: NarrativeData,
@@ -112,16 +120,12 @@ def open_sources(
         random = submission.model_copy(update={"weights": "random", "seed": seed})
         return features(build_model(random, data, settings, device), f"untrained twin {seed}")
 
-    has_twins = (
-        not submission.is_baseline and submission.weights == "pretrained" and submission.model.loader != "static"
-    )
-    seeds = range(settings.protocol.score.n_twins) if has_twins else range(0)
     return Sources(
         identity=replace(model.identity, revision=resolved_revision(submission)),
         n_layers=model.n_layers,
         n_features=model.n_features,
         features=features,
-        twins={seed: partial(twin, seed) for seed in seeds},
+        twins={seed: partial(twin, seed) for seed in twin_seeds(submission, settings.protocol)},
         receipt=lambda: _receipt(submission, model, data, settings, device),
         exposure=lambda: _exposure(submission, model, data, settings, device, progress),
         read=lambda stories: features(stage="perturbed", stories=stories),

@@ -23,7 +23,7 @@ from voxelboard.benchmark.protocol import hash_json
 from voxelboard.benchmark.readers.captions_data import CaptionsData
 from voxelboard.benchmark.readers.simulated_captions import SimulatedCaptions
 from voxelboard.benchmark.revision import resolved_revision
-from voxelboard.benchmark.sources import build_model
+from voxelboard.benchmark.sources import build_model, twin_seeds
 from voxelboard.benchmark.submission import Submission, model_spec
 from voxelboard.benchmark.tasks.base import RunContext
 
@@ -95,15 +95,11 @@ def open_caption_sources(submission: Submission, data: CaptionsData, context: Ru
         random = submission.model_copy(update={"weights": "random", "seed": seed})
         return embed(caption_model(random, data, context), f"untrained twin {seed}")
 
-    has_twins = (
-        not submission.is_baseline and submission.weights == "pretrained" and submission.model.loader != "static"
-    )
-    seeds = range(context.protocol.score.n_twins) if has_twins else range(0)
     return CaptionSources(
         replace(model.identity, revision=resolved_revision(submission)),
         embed(model, "captions"),
         model,
-        {seed: partial(twin, seed) for seed in seeds},
+        {seed: partial(twin, seed) for seed in twin_seeds(submission, context.protocol)},
         _receipt(submission, model, data, context),
     )
 

@@ -18,7 +18,7 @@ from voxelboard.benchmark.models.transformer import TransformerModel
 from voxelboard.benchmark.protocol import hash_json
 from voxelboard.benchmark.readers.drama_base import DramaData
 from voxelboard.benchmark.revision import resolved_revision
-from voxelboard.benchmark.sources import build_model
+from voxelboard.benchmark.sources import build_model, twin_seeds
 from voxelboard.benchmark.stimuli.annotations import Run
 from voxelboard.benchmark.stimuli.simulated import ar1
 from voxelboard.benchmark.submission import Submission, model_spec
@@ -71,15 +71,12 @@ def open_drama_sources(submission: Submission, data: DramaData, context: RunCont
         random = submission.model_copy(update={"weights": "random", "seed": seed})
         return features(build_model(random, data, context.settings, context.device), f"untrained twin {seed}")
 
-    has_twins = (
-        not submission.is_baseline and submission.weights == "pretrained" and submission.model.loader != "static"
-    )
     return DramaSources(
         identity=replace(model.identity, revision=resolved_revision(submission)),
         n_layers=model.n_layers,
         n_features=model.n_features,
         features=features,
-        twins={seed: partial(twin, seed) for seed in range(context.protocol.score.n_twins if has_twins else 0)},
+        twins={seed: partial(twin, seed) for seed in twin_seeds(submission, context.protocol)},
         receipt=lambda: _receipt(submission, model, data, context),
     )
 

@@ -90,8 +90,11 @@ def fetch(
     from voxelboard.runners.fetching.fetch import fetch as run_fetch
     from voxelboard.runners.fetching.show import show_progress
 
-    card = load_card(name)
-    folder = (to.expanduser().resolve() if to else default_folder(name)).absolute()
+    base, _, variant = name.partition(":")
+    card = load_card(base)
+    if variant and not quiet:
+        say(f"the files of {base} serve all its variants; --subjects and --stories choose a part of them")
+    folder = (to.expanduser().resolve() if to else default_folder(base)).absolute()
     plan = plan_fetch(card, folder, _names(subjects), _names(stories), offline=offline)
     _say_plan(plan)
     if not dry_run:

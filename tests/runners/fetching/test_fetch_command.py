@@ -119,8 +119,9 @@ def test_a_file_that_rotted_on_disk_is_found_and_fetched_again(server, card, tmp
     assert rotten.read_bytes() == CONTENTS["resp/s1/night.h5"]
 
 
-def test_data_under_an_access_agreement_are_not_fetched_but_explained(capsys):
-    assert run_cli(["data", "fetch", "nsd"]) == 3
+@pytest.mark.parametrize("name", ["nsd", "nsd:fsaverage", "nsd:floc-faces"])
+def test_data_under_an_access_agreement_are_not_fetched_but_explained(name, capsys):
+    assert run_cli(["data", "fetch", name]) == 3
     said = " ".join(capsys.readouterr().err.split())
     assert "Data Access Agreement at naturalscenesdataset.org" in said
     assert "voxelboard data add nsd --from FOLDER" in said
