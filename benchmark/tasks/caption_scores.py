@@ -66,9 +66,10 @@ def caption_checks(
 ) -> Checks:
     """Canaries and receipts of one subject."""
     worst = worst_ratio(encoding.sd_ratios)
-    alarms = edge_alarms(encoding.reliable_edges)
-    # the harness' own rows have next to nothing beyond the floor: their ratio says nothing
+    alarms = []
+    # the harness' own rows have next to nothing beyond the floor, and so few columns that the smallest alpha is right
     if not is_baseline:
+        alarms += edge_alarms(encoding.reliable_edges)
         alarms += ratio_alarms(worst, protocol.score.residual_sd_range, "floor-free", "test images")
     return Checks(
         noise_brain=noise_brain_r(encoding, subject, protocol),
