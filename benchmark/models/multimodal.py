@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from voxelboard.benchmark.errors import InvalidNumbers, UserError
+from voxelboard.benchmark.errors import InvalidNumbers, MissingPrerequisite, UserError
 from voxelboard.benchmark.models.backbone import load_config, parameters_sha256, random_module
 from voxelboard.benchmark.models.checkpoint import Checkpoint, open_checkpoint
 from voxelboard.benchmark.models.quiet import quiet_transformers
@@ -317,6 +317,13 @@ def _preprocessing(spec: ModelSpec, checkpoint: Checkpoint, kind: Kind) -> tuple
         if kind == "vision":
             return processor, None
         return processor, AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True)
+    except ImportError as error:  # transformers before 5.18 wants torchvision for any picture
+        import transformers
+
+        raise MissingPrerequisite(
+            f"{spec.name}: transformers {transformers.__version__} cannot read pictures without torchvision",
+            "pip install 'transformers>=5.18'",
+        ) from error
     except (OSError, ValueError, KeyError) as error:
         first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UserError(

@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from pictures import require_picture_reading
 
 from voxelboard.benchmark.errors import MissingPrerequisite, UserError
 from voxelboard.benchmark.models.multimodal import load_media_model
 from voxelboard.benchmark.models.quiet import quiet_transformers
 from voxelboard.benchmark.models.spec import ModelSpec
 from voxelboard.benchmark.stimuli.media import Frames, Sound
-
-pytest.importorskip("PIL", reason="pictures need Pillow: pip install 'voxelboard[media]'")
 
 FPS, SECONDS, RATE = 6, 5, 16_000
 VISION = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
@@ -76,6 +75,7 @@ def seeing(
     tmp_path_factory: pytest.TempPathFactory, tokenizers: dict[str, transformers.PreTrainedTokenizerFast]
 ) -> Callable[[str], Path]:
     """The folder of a tiny checkpoint that sees; the same each time."""
+    require_picture_reading()
     folders: dict[str, Path] = {}
 
     def build(name: str) -> Path:
@@ -220,6 +220,18 @@ def test_wrong_kinds_and_files_are_refused(
         transformers.AutoModel.from_config(transformers.ViTConfig(**VISION, **PATCHES)).save_pretrained(bare)
     with pytest.raises(UserError, match="preprocessing files cannot be read"):
         _load(bare)
+
+
+def test_a_transformers_that_wants_torchvision_is_told(
+    seeing: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ImportError("AutoImageProcessor requires the Torchvision library")
+
+    monkeypatch.setattr(transformers.AutoImageProcessor, "from_pretrained", refuse)
+    with pytest.raises(MissingPrerequisite, match="cannot read pictures without torchvision") as error:
+        _load(seeing("vit"))
+    assert "transformers>=5.18" in error.value.hint
 
 
 def test_a_random_twin_differs_and_comes_back(seeing: Callable[[str], Path], film: Frames) -> None:

@@ -14,6 +14,7 @@ from drama_worlds import CPU, DramaWorld
 from ds005531_twin import twin_card, write_twin
 from himalaya.ridge import RidgeCV
 from himalaya.scoring import correlation_score
+from pictures import require_picture_reading
 from sklearn.decomposition import PCA
 from sklearn.model_selection import PredefinedSplit
 
@@ -285,7 +286,7 @@ def test_the_command_runs_the_papers_example(
 
 
 def test_frames_of_ones_own_film_are_a_feature(world: DramaWorld, tmp_path: Path) -> None:
-    pytest.importorskip("PIL", reason="pictures need Pillow: pip install 'voxelboard[media]'")
+    require_picture_reading()
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
     with torch.random.fork_rng(devices=[]), quiet_transformers():
         config = transformers.ViTConfig(**sizes, image_size=16, patch_size=8)
