@@ -181,19 +181,15 @@ def _require_same(record: Record, again: Record) -> None:
 
 
 def compare(record: Record, again: Record) -> tuple[Difference, ...]:
-    """Every score of both, with what it may differ by: three of its standard errors, or .001 if that is more."""
+    """Every score of the record, with what it may differ by: three of its standard errors, or .001 if that is more.
+
+    A score that is measured since the record was written is no claim of it, and is not compared.
+    """
     found = []
-    for name in sorted({*record.scores, *again.scores}):
-        old, new = record.scores.get(name), again.scores.get(name)
-        error = (old.standard_error if old else None) or 0.0
-        found.append(
-            Difference(
-                name,
-                old.estimate if old else None,
-                new.estimate if new else None,
-                max(STANDARD_ERRORS * error, SMALLEST),
-            )
-        )
+    for name, old in sorted(record.scores.items()):
+        new = again.scores.get(name)
+        tolerance = max(STANDARD_ERRORS * (old.standard_error or 0.0), SMALLEST)
+        found.append(Difference(name, old.estimate, new.estimate if new else None, tolerance))
     return tuple(found)
 
 

@@ -108,6 +108,14 @@ def test_what_may_differ_is_three_standard_errors_or_a_thousandth(place: Path) -
     assert not all(one.agrees for one in compare(sure, moved(sure, "unique", 0.0011)))
 
 
+def test_a_score_that_is_measured_since_is_no_difference_and_one_that_is_gone_is(place: Path) -> None:
+    record = records(place)[0]
+    fewer = record.model_copy(update={"scores": {k: v for k, v in record.scores.items() if k != "ceiling"}})
+    assert record.scores["ceiling"].estimate is not None
+    assert all(one.agrees for one in compare(fewer, record))
+    assert [one.name for one in compare(record, fewer) if not one.agrees] == ["ceiling"]
+
+
 def test_a_tier_never_falls(place: Path) -> None:
     path, record = stored_records(place)[0]
     high = stamp(path, record, "re-run", "a")
