@@ -155,6 +155,7 @@ class _Builder:
         self.n_nodes = 0
 
     def mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
+        """A mapping as a dict, its keys text and each there once."""
         values: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key = self._key(key_node)
@@ -167,6 +168,7 @@ class _Builder:
         return values
 
     def value(self, node: yaml.Node, place: Place) -> Any:
+        """A node as plain data; tags, depth and size beyond what is allowed are refused with their line."""
         self.n_nodes += 1
         line = node.start_mark.line + 1
         if self.n_nodes > MAX_NODES or len(place) > MAX_DEPTH:

@@ -209,6 +209,13 @@ def _sentence_layout(spec: ModelSpec, checkpoint: Checkpoint) -> SentenceLayout:
 
 
 def choose_place(device: str | torch.device) -> torch.device:
+    """The device by its name.
+
+    Raises
+    ------
+    UserError
+        when it is unknown, or a CUDA device that is not there.
+    """
     try:
         place = torch.device(device)
     except RuntimeError as error:

@@ -46,6 +46,7 @@ class Tuckute2024:
         self.subjects = tuple(subject for subject in card.subjects if subject in here)
 
     def read(self, subject: str) -> tuple[NDArray[np.float32], NDArray[np.str_]]:
+        """Responses of a subject, (1, n_sentences, n_rois), in the order of the items, and the ROI of each column."""
         own = self._table[self._table["target_UID"] == subject]
         if own.duplicated(["item_id", "roi"]).any():
             raise DataError(f"subject {subject}: a sentence comes twice in a region", "get the file again")

@@ -220,6 +220,7 @@ def causality(bench: Workbench) -> Measurement:
     edited[:, story.word_trs >= 60] += 1
 
     def first(protocol: Protocol) -> int:
+        """The first row of the design that an edit of the later words changes."""
         # the filter spreads any change over all rows, and so does the mean that it takes out: steps between rows do not
         plain = replace(protocol, design=replace(protocol.design, high_pass_s=math.inf, trim_trs=0))
         designs = [

@@ -177,6 +177,7 @@ class _Encoder:
         self._store = FeatureStore(default_store_folder())
 
     def encode(self, reading: Reading) -> None:
+        """Score one model's reading on this data set and store it; what is stored with the same key is left alone."""
         path = scores_path(self._plan, self._data.name, reading)
         n_train = self._plan.n_train.get(self._data.name)
         key = _reading_key(self._plan, self._data, self._protocol.hash_of("narrative"), reading)

@@ -200,6 +200,7 @@ def _encode(
     tables: dict[str, dict[int, list[BlockStatistics]]] = {subject: {} for subject in tests}
 
     def each_fit(fold: int, layer: int, fit: RidgeFit, predictions: Float32Array) -> None:
+        """Keep the predictions of the best layer so far for every voxel, and the statistics of each layer by subject."""
         nonlocal best
         c, q, y2 = fit.inner.c, fit.inner.q, fit.inner.y2
         inner.add(layer, c, q, y2)

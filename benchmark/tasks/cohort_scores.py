@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from voxelboard.benchmark.protocol import Protocol
 from voxelboard.benchmark.readers.base import NarrativeData
 from voxelboard.benchmark.readers.registry import roi_order
-from voxelboard.benchmark.records import Checks
 from voxelboard.benchmark.statistics.scores import BlockStatistics, pool_rois, unit_explained_fractions
 from voxelboard.benchmark.tasks.attribution import (
     AttributionResult,
@@ -35,7 +34,7 @@ from voxelboard.benchmark.tasks.encode import (
     fit_confounds,
     replace_delays,
 )
-from voxelboard.benchmark.tasks.fit_checks import edge_alarms, ratio_alarms, worst_ratio
+from voxelboard.benchmark.tasks.fit_checks import subject_checks
 from voxelboard.benchmark.tasks.held_out import columns_of, held_out_responses, noise_test
 from voxelboard.benchmark.tasks.listener_ceilings import extrapolated_estimates
 from voxelboard.benchmark.tasks.preparation import NOISE_BRAIN, Cohort
@@ -191,7 +190,7 @@ def score_cohort(
             {roi: encoding.inner["unique"][subject, roi] for roi in data.scored_rois},
             profiles[subject],
             diagnoses.get(subject),
-            _checks(subject, encoding, oasm[subject], noise, protocol),
+            subject_checks(subject, encoding, oasm[subject], noise, protocol),
             extrapolated.get(subject),
         )
         scored = score_subject(results, len(cohort.folds[0].responses), tr, protocol)
@@ -213,11 +212,3 @@ def _oasm(
         stats = pool_rois(voxel_statistics(together, test, protocol.score, kind="none"), test.rois, test.scored)
         scores[subject] = float(unit_explained_fractions(stats).values.mean())
     return check_time_only(scores, protocol)
-
-
-def _checks(subject: str, encoding: Encoding, oasm: float, noise: float, protocol: Protocol) -> Checks:
-    worst = worst_ratio(encoding.sd_ratios)
-    alarms = ratio_alarms(worst, protocol.score.residual_sd_range, "confound-free", "test data")
-    alarms += edge_alarms(encoding.reliable_edges[subject])
-    edges = float(np.mean(encoding.edge_shares[subject]))
-    return Checks(oasm=oasm, noise_brain=noise, residual_sd_ratio=worst, alpha_edge_share=edges, alarms=tuple(alarms))

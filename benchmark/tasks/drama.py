@@ -18,7 +18,6 @@ from voxelboard.benchmark.protocol import Protocol, TaskName, hash_json
 from voxelboard.benchmark.readers.base import DatasetFacts, Segment
 from voxelboard.benchmark.readers.drama_base import DramaData, PresentedRuns, check_title_folds
 from voxelboard.benchmark.record_stamps import DatasetStamp
-from voxelboard.benchmark.records import Checks
 from voxelboard.benchmark.stamps import model_stamp
 from voxelboard.benchmark.statistics.scores import BlockStatistics, pool_rois, unit_explained_fractions
 from voxelboard.benchmark.submission import Submission, baseline_submissions
@@ -35,7 +34,7 @@ from voxelboard.benchmark.tasks.drama_scores import ViewerResults, score_viewer
 from voxelboard.benchmark.tasks.drama_sources import DramaSources, open_drama_sources
 from voxelboard.benchmark.tasks.encode import common_tr
 from voxelboard.benchmark.tasks.film_work import NOT_BY_LEVEL, drama_work
-from voxelboard.benchmark.tasks.fit_checks import edge_alarms, ratio_alarms, worst_ratio
+from voxelboard.benchmark.tasks.fit_checks import subject_checks
 from voxelboard.benchmark.tasks.preparation import NOISE_BRAIN, Cohort, cohorts
 from voxelboard.benchmark.tasks.scoring import HeldOutResponses, roi_statistics, voxel_statistics
 from voxelboard.benchmark.tasks.work import ModelSize, Work
@@ -170,7 +169,7 @@ def _score_cohort(
         encoded_twins[seed] = encode_drama(twin, *shared, leave_out=False)
     for subject in cohort.subjects:
         context.progress(f"scores of {subject}", 0, 0)
-        checks = _checks(subject, encoding, oasm[subject], noise, protocol)
+        checks = subject_checks(subject, encoding, oasm[subject], noise, protocol)
         viewer = ViewerResults(
             subject,
             tests[subject],
@@ -206,14 +205,6 @@ def _check_noise(cohort: Cohort, encoding: DramaEncoding, protocol: Protocol) ->
     runs = cohort.folds[0].test_responses[NOISE_BRAIN]
     test = HeldOutResponses(runs, None, cohort.rois[NOISE_BRAIN], (NOISE_BRAIN,), "none")
     return check_noise_brain(test, encoding.raw[:, cohort.columns[NOISE_BRAIN]], protocol)
-
-
-def _checks(subject: str, encoding: DramaEncoding, oasm: float, noise: float, protocol: Protocol) -> Checks:
-    worst = worst_ratio(encoding.sd_ratios)
-    alarms = ratio_alarms(worst, protocol.score.residual_sd_range, "confound-free", "test data")
-    alarms += edge_alarms(encoding.reliable_edges[subject])
-    edges = float(np.mean(encoding.edge_shares[subject]))
-    return Checks(oasm=oasm, noise_brain=noise, residual_sd_ratio=worst, alpha_edge_share=edges, alarms=tuple(alarms))
 
 
 def _stamp(data: DramaData, result: CellResult) -> DatasetStamp:

@@ -2,11 +2,14 @@
 """What the fits of a model say about themselves: features that change between training and test, grids that are too short."""
 
 from collections.abc import Sequence
+from typing import Protocol as Structure
 
 import numpy as np
 from numpy.typing import NDArray
 
 from voxelboard.benchmark.encoding.ridge import RidgeFit
+from voxelboard.benchmark.protocol import Protocol
+from voxelboard.benchmark.records import Checks
 
 # Voxels that inner cross-validation predicts count for the grid of alphas: one of noise rightly takes the largest.
 _RELIABLE_R = 0.1
@@ -44,3 +47,20 @@ def ratio_alarms(ratio: float | None, allowed: tuple[float, float], features: st
     if ratio is None or low <= ratio <= high:
         return []
     return [f"{features} features have {ratio:.2f} times the training SD on {test} (allowed {low}-{high})"]
+
+
+class FitReceipts(Structure):
+    """What an encoding of stories or films keeps of its fits."""
+
+    sd_ratios: list[float]
+    edge_shares: dict[str, list[float]]
+    reliable_edges: dict[str, list[EdgeCount]]
+
+
+def subject_checks(subject: str, encoding: FitReceipts, oasm: float, noise: float, protocol: Protocol) -> Checks:
+    """Canaries and receipts of one subject of a time series; ``oasm``: share that time alone explains, ``noise``: r."""
+    worst = worst_ratio(encoding.sd_ratios)
+    alarms = ratio_alarms(worst, protocol.score.residual_sd_range, "confound-free", "test data")
+    alarms += edge_alarms(encoding.reliable_edges[subject])
+    edges = float(np.mean(encoding.edge_shares[subject]))
+    return Checks(oasm=oasm, noise_brain=noise, residual_sd_ratio=worst, alpha_edge_share=edges, alarms=tuple(alarms))

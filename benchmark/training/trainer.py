@@ -249,11 +249,13 @@ def _watch(progress: TrainingProgress, what: str) -> Any:
         """Tells how far training is, and stops it when the loss means nothing any more."""
 
         def on_step_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+            """Tell how many steps of how many are done."""
             progress(int(state.global_step), int(state.max_steps))
 
         def on_log(
             self, _args: Any, state: Any, _control: Any, logs: Mapping[str, Any] | None = None, **_: Any
         ) -> None:
+            """Stop where the loss is not finite."""
             for name in ("loss", "eval_loss", "grad_norm"):
                 value = (logs or {}).get(name)
                 if value is not None and not math.isfinite(float(value)):

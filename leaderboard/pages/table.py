@@ -161,6 +161,7 @@ def state_text(row: Row) -> str:
 
 
 def table_summary(table: Table) -> str:
+    """One sentence on what the ranks of a table tell apart."""
     if not table.scored:
         return "A replication protocol, for comparison with published numbers: its scores are shown and never ranked."
     n = len(table.ranked)
@@ -182,6 +183,7 @@ def table_summary(table: Table) -> str:
 
 
 def table_facts(table: Table) -> list[tuple[str, str, str]]:
+    """(name, value, note), each what a number of the table rests on."""
     resolvable = table.smallest_resolvable
     ranked = table.smallest_resolvable_ranked
     n_subjects = len(table.subjects)

@@ -132,6 +132,7 @@ def _transfer(file: RemoteFile, part: Path, report: Report, stop: threading.Even
     size_before = -1
 
     def attempt() -> None:
+        """One connection: go on after what is there, or begin again where the server cannot."""
         start = part.stat().st_size if part.is_file() else 0
         if file.n_bytes is not None and start > file.n_bytes:
             _forget(part)
