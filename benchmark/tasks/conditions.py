@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from voxelboard.benchmark.encoding.removal import probe_hits, remove_from_new, remove_property
+from voxelboard.benchmark.encoding.removal import PropertyMap, probe_hits, remove_property
 from voxelboard.benchmark.features.resample import tr_sum
 from voxelboard.benchmark.protocol import Protocol
 from voxelboard.benchmark.readers.base import Segment
@@ -193,10 +193,8 @@ class _Removal:
         own = {name: self._features[name][layer] for name in used}
         states, classes = _rows(own, fold.train), _rows(self._classes, fold.train)
         labels = one_hot[classes]
-        left = {
-            name: remove_from_new(states, labels, self._row_folds, table, one_hot[self._classes[name]])
-            for name, table in own.items()
-        }
+        said = PropertyMap(states, labels, self._row_folds)
+        left = {name: said.residuals(table, one_hot[self._classes[name]]) for name, table in own.items()}
         residuals = remove_property(states, labels, self._row_folds).residuals
         stops = np.cumsum([segment.stop - segment.start for segment in fold.train])[:-1]
         for segment, part in zip(fold.train, np.split(residuals, stops), strict=True):

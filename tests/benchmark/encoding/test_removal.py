@@ -7,11 +7,11 @@ from sklearn.linear_model import Ridge
 
 from voxelboard.benchmark.encoding.designs import primal_problem
 from voxelboard.benchmark.encoding.removal import (
-    _predict,
+    PropertyMap,
+    _fitted,
     chance_accuracy,
     probe_accuracy,
     probe_hits,
-    remove_from_new,
     remove_property,
 )
 from voxelboard.benchmark.encoding.ridge import fit_ridge
@@ -37,10 +37,33 @@ def test_the_ridge_is_scikit_learn_s() -> None:
         rng.standard_normal((50, 2)),
         rng.standard_normal((7, 3)),
     )
-    found = _predict(x, y, new, np.array([0.3, 0.3]))
+    found = _fitted(x, y).predict(new, np.array([0.3, 0.3]))
     scaled = (x - x.mean(0)) / x.std(0)
     expected = Ridge(alpha=0.3 * 50).fit(scaled, y).predict((new - x.mean(0)) / x.std(0))
     np.testing.assert_allclose(found, expected)
+
+
+def test_penalties_are_those_of_the_least_error_row_by_row() -> None:
+    """Errors from sums of squares choose what scikit-learn's errors of left-out rows choose."""
+    rng = np.random.default_rng(4)
+    classes = rng.choice(3, 300)
+    classes[:100] = np.minimum(classes[:100], 1)  # a class that one fold lacks
+    labels, folds = np.eye(3)[classes], np.arange(300) // 100
+    states = 1e3 + labels @ rng.standard_normal((3, 8)) * np.logspace(-2, 0, 8) + rng.standard_normal((300, 8))
+    lambdas = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+    errors = np.zeros((5, 8))
+    for fold in range(3):
+        x, new = labels[folds != fold], labels[folds == fold]
+        keep = x.std(0) > 0
+        x, new = (table[:, keep] / x[:, keep].std(0) for table in (x, new))
+        for k, value in enumerate(lambdas):
+            ridge = Ridge(alpha=value * len(x)).fit(x, states[folds != fold])
+            errors[k] += ((states[folds == fold] - ridge.predict(new)) ** 2).sum(0)
+    chosen = np.array(lambdas)[errors.argmin(0)]
+    assert len(set(chosen)) > 2
+    left = PropertyMap(states, labels, folds, lambdas).residuals(states, labels)
+    expected = states - _fitted(labels, states).predict(labels, chosen)
+    np.testing.assert_allclose(left, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_probe_finds_the_property_before_and_is_at_chance_after() -> None:
@@ -113,12 +136,14 @@ def test_new_rows_lose_the_property_by_a_map_that_never_saw_them() -> None:
     states, classes, _ = planted()
     old, new = FOLDS < 7, FOLDS >= 7
     labels = np.eye(3)[classes]
-    left = remove_from_new(states[old], labels[old], FOLDS[old], states[new], labels[new])
+    left = PropertyMap(states[old], labels[old], FOLDS[old]).residuals(states[new], labels[new])
     residuals, _ = remove_property(states[old], labels[old], FOLDS[old])
     chance = chance_accuracy(classes[new])
     assert probe_hits(states[old], classes[old], states[new], classes[new]).mean() > 0.95
     assert probe_hits(residuals, classes[old], left, classes[new]).mean() == pytest.approx(chance, abs=0.03)
     # a row alone is what it is among others
     np.testing.assert_allclose(
-        remove_from_new(states[old], labels[old], FOLDS[old], states[new][:1], labels[new][:1]), left[:1], rtol=1e-5
+        PropertyMap(states[old], labels[old], FOLDS[old]).residuals(states[new][:1], labels[new][:1]),
+        left[:1],
+        rtol=1e-5,
     )
