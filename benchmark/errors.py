@@ -28,6 +28,10 @@ class UserError(Exception):
         return f"{self.message}\n  {self.hint}" if self.hint else self.message
 
 
+class InvalidInput(UserError, ValueError):
+    """What was passed to an estimator cannot be used: a ValueError too, as those who use scikit-learn expect."""
+
+
 class DataError(UserError):
     """A data set on disk, or a stimulus, is not what its card or the protocol says."""
 

@@ -5,10 +5,14 @@
 >>> r2 = model.score(X_test, Y_test)  # doctest: +SKIP
 
 ``groups`` is the story (or run) of each row. Whole stories are left out to choose hyperparameters: shuffled rows of a
-slow signal lie next to their own neighbours and make everything look predictable (statistics.md E).
+slow signal lie next to their own neighbours and make everything look predictable (statistics.md E). Where no groups can
+be passed (a pipeline, ``cross_val_score``), ``segments`` cuts the rows into so many contiguous pieces instead.
+
+Inputs are checked as scikit-learn does, feature names included; what is wrong raises :class:`InvalidInput`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,14 +20,14 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from voxelboard.benchmark.encoding.banded import BandedProblem, dirichlet_gammas, refit_bands, search_bands
 from voxelboard.benchmark.encoding.designs import Device, Problem, primal_problem
 from voxelboard.benchmark.encoding.fractional import fit_fractional
 from voxelboard.benchmark.encoding.ridge import fit_ridge
 from voxelboard.benchmark.encoding.selection import Scope, Selection
-from voxelboard.benchmark.errors import InvalidNumbers, UserError
+from voxelboard.benchmark.errors import InvalidInput
 
 FloatArray = NDArray[np.floating]
 
@@ -38,7 +42,7 @@ def story_folds(groups: ArrayLike, n_folds: int) -> NDArray[np.intp]:
     """
     values, first, story = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
     if len(values) < 2 or n_folds < 2:
-        raise UserError(
+        raise InvalidInput(
             f"{len(values)} stories and {n_folds} folds; 2 or more of both are needed to choose hyperparameters",
             "pass groups=, the story of each row; cut a single story into long segments",
         )
@@ -47,64 +51,93 @@ def story_folds(groups: ArrayLike, n_folds: int) -> NDArray[np.intp]:
     return np.asarray(rank[story] % n_folds, dtype=np.intp)
 
 
-def _check_real(*tables: Any) -> None:
-    """Refuse what numpy would turn into something else: sparse matrices and complex numbers."""
-    for table in tables:
-        if issparse(table) or np.iscomplexobj(table):
-            kind = "sparse" if issparse(table) else "complex"
-            raise UserError(f"{kind} input, expected dense arrays of real numbers", "pass X.toarray(), or X.real")
+@contextmanager
+def _as_invalid_input(*tables: Any) -> Iterator[None]:
+    """What scikit-learn's checks of the tables find wrong, as an error of ours that is a ValueError still."""
+    if any(issparse(table) for table in tables):
+        raise InvalidInput("sparse input, expected dense arrays of real numbers", "pass X.toarray()")
+    try:
+        yield
+    except ValueError as error:
+        message, _, rest = str(error).partition("\n")
+        raise InvalidInput(message, rest.strip()) from error
 
 
 class _StoryModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sklearn publishes no types
     """Centring, folds, prediction and score; subclasses fit ``coef_``."""
 
     n_folds: int
+    segments: int | None
     fit_intercept: bool
     coef_: FloatArray
     X_offset_: FloatArray
     Y_offset_: FloatArray
 
+    def __sklearn_tags__(self) -> Any:
+        """Dense, real and finite X; one target or many."""
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
     def predict(self, X: ArrayLike) -> FloatArray:
-        """(n_trs, n_targets) float32, or (n_trs,) when fitted on one target without an axis."""
+        """(n_trs, n_targets) float64, float32 for such an X; (n_trs,) when fitted on one target without an axis."""
         check_is_fitted(self)
-        _check_real(X)
-        design = np.asarray(X, dtype=np.float64)
-        if design.ndim != 2 or design.shape[1] != self.n_features_in_:
-            raise UserError(f"X has shape {design.shape}, expected (n_trs, n_features={self.n_features_in_})")
-        predicted = ((design - self.X_offset_) @ self.coef_ + self.Y_offset_).astype(np.float32)
+        with _as_invalid_input(X):
+            design = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        found = (design - self.X_offset_) @ self.coef_ + self.Y_offset_
+        predicted: FloatArray = found.astype(design.dtype, copy=False)
         return predicted[:, 0] if self.one_target_ else predicted
 
-    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: None = None) -> FloatArray:
-        """(n_targets,) R^2 of each target (not their mean: voxels are not averaged unseen); 0 for a constant target."""
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: None = None) -> Any:
+        """R^2 of each target, (n_targets,) float64 (not their mean: voxels are not averaged unseen); 0 for a constant one.
+
+        A number when fitted on one target without an axis. For cross_val_score of many targets pass ``scoring="r2"``.
+        """
         if sample_weight is not None:
-            raise UserError("sample weights are not supported")
+            raise InvalidInput("sample weights are not supported")
+        predicted = self.predict(X)
         truth = np.asarray(y, dtype=np.float64)
-        error = ((truth - self.predict(X)) ** 2).sum(axis=0)
+        if truth.shape != predicted.shape:
+            raise InvalidInput(f"y has shape {truth.shape}, expected {predicted.shape}, that of the predictions")
+        error = ((truth - predicted) ** 2).sum(axis=0)
         power = ((truth - truth.mean(axis=0)) ** 2).sum(axis=0)
-        return np.asarray(1 - np.divide(error, power, out=np.ones_like(error), where=power > 0))
+        scores = np.asarray(1 - np.divide(error, power, out=np.ones_like(error), where=power > 0))
+        return float(scores) if self.one_target_ else scores
 
     def _prepare(
         self, X: ArrayLike, Y: ArrayLike, groups: ArrayLike | None
     ) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.intp]]:
         """Centred X and Y and the folds. Means are those of all training rows, also inside the folds."""
-        _check_real(X, Y)
-        design, targets = np.asarray(X, dtype=np.float64), np.asarray(Y)
-        if groups is None:
-            raise UserError("groups is missing", "pass groups=, the story of each row: whole stories are left out")
-        if design.ndim != 2 or targets.ndim not in {1, 2} or not len(design) == len(targets) == len(np.asarray(groups)):
-            raise UserError(
-                f"X, Y and groups have shapes {design.shape}, {targets.shape} and {np.shape(groups)}, expected "
-                "(n_trs, n_features), (n_trs, n_targets) and (n_trs,)"
+        if Y is None:
+            raise InvalidInput(f"{type(self).__name__} requires y to be passed, but the target y is None")
+        with _as_invalid_input(X, Y):
+            design = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+            targets = check_array(Y, dtype="numeric", ensure_2d=False, input_name="y")
+        if targets.ndim > 2 or len(targets) != len(design):
+            raise InvalidInput(
+                f"X and Y have shapes {design.shape} and {targets.shape}, expected (n_trs, n_features) and "
+                "(n_trs, n_targets) or (n_trs,)"
             )
+        folds = self._folds(len(design), groups)
         self.one_target_ = targets.ndim == 1
         targets = targets.reshape(len(targets), -1)
-        self.n_features_in_ = design.shape[1]
-        if not np.isfinite(design).all():
-            raise InvalidNumbers("X has NaN or infinite values")
         self.X_offset_ = design.mean(axis=0) if self.fit_intercept else np.zeros(design.shape[1])
         offset = targets.mean(axis=0, dtype=np.float64) if self.fit_intercept else np.zeros(targets.shape[1])
         self.Y_offset_ = offset
-        return design - self.X_offset_, (targets - offset).astype(np.float32), story_folds(groups, self.n_folds)
+        return design - self.X_offset_, (targets - offset).astype(np.float32), folds
+
+    def _folds(self, n_trs: int, groups: ArrayLike | None) -> NDArray[np.intp]:
+        """(n_trs,) fold of each row."""
+        if groups is None and self.segments is None:
+            raise InvalidInput(
+                "groups is missing",
+                "pass groups=, the story of each row: whole stories are left out; or segments=10 to the constructor, which "
+                "cuts the rows into contiguous pieces",
+            )
+        stories = np.arange(n_trs) * int(self.segments or 1) // n_trs if groups is None else np.asarray(groups)
+        if stories.shape != (n_trs,):
+            raise InvalidInput(f"groups have shape {stories.shape}, expected ({n_trs},): one story for each row of X")
+        return story_folds(stories, self.n_folds)
 
 
 def _problem(design: NDArray[np.float64], device: Device) -> Problem:
@@ -123,6 +156,7 @@ class StoryRidgeCV(_StoryModel):
     ----------
     relative_alphas : positive, in units of trace(X X') / n_trs.
     n_folds : of whole stories.
+    segments : where ``fit`` gets no groups, contiguous pieces of rows that count as stories; None refuses to guess.
     selection : "squared_error" or "correlation".
     scope : "target", "global", or (n_targets,) labels of targets that share an alpha.
     fit_intercept : subtract the training means of X and Y.
@@ -142,6 +176,7 @@ class StoryRidgeCV(_StoryModel):
         relative_alphas: Sequence[float] = RELATIVE_ALPHAS,
         *,
         n_folds: int = 5,
+        segments: int | None = None,
         selection: Selection = "squared_error",
         scope: Scope = "target",
         fit_intercept: bool = True,
@@ -150,6 +185,7 @@ class StoryRidgeCV(_StoryModel):
     ) -> None:
         self.relative_alphas = relative_alphas
         self.n_folds = n_folds
+        self.segments = segments
         self.selection = selection
         self.scope = scope
         self.fit_intercept = fit_intercept
@@ -179,7 +215,7 @@ class BandedRidgeCV(_StoryModel):
 
     Parameters
     ----------
-    bands : name -> columns of X, disjoint; columns in no band are not used.
+    bands : name -> columns of X or a slice of them, disjoint; columns in no band are not used.
     gammas : number of Dirichlet draws, or (n_draws, n_bands) weights.
     seed : of the draws.
 
@@ -194,11 +230,12 @@ class BandedRidgeCV(_StoryModel):
 
     def __init__(
         self,
-        bands: Mapping[str, Sequence[int]],
+        bands: Mapping[str, Sequence[int] | slice],
         *,
         gammas: int | NDArray[np.float64] = 100,
         relative_alphas: Sequence[float] = RELATIVE_ALPHAS,
         n_folds: int = 5,
+        segments: int | None = None,
         selection: Selection = "squared_error",
         fit_intercept: bool = True,
         seed: int = 0,
@@ -208,6 +245,7 @@ class BandedRidgeCV(_StoryModel):
         self.gammas = gammas
         self.relative_alphas = relative_alphas
         self.n_folds = n_folds
+        self.segments = segments
         self.selection = selection
         self.fit_intercept = fit_intercept
         self.seed = seed
@@ -228,10 +266,14 @@ class BandedRidgeCV(_StoryModel):
         return self
 
     def _banded(self, design: torch.Tensor) -> BandedProblem:
-        columns = [list(band) for band in self.bands.values()]
+        n_features = design.shape[1]
+        bands = self.bands.values()
+        columns = [list(range(n_features)[band]) if isinstance(band, slice) else list(band) for band in bands]
         flat = [j for band in columns for j in band]
-        if not flat or len(set(flat)) != len(flat) or not all(0 <= j < design.shape[1] for j in flat):
-            raise UserError(f"bands must be disjoint columns of X, 0 to {design.shape[1] - 1}, at least one")
+        if not flat or len(set(flat)) != len(flat) or not all(0 <= j < n_features for j in flat):
+            raise InvalidInput(
+                f"bands must be disjoint columns of X, 0 to n_features - 1 = {n_features - 1}, at least one"
+            )
         grams, crosses = [], []
         for band in columns:
             rows = design[:, band]
@@ -264,6 +306,7 @@ class FractionalRidgeCV(_StoryModel):
         fractions: Sequence[float] = FRACTIONS,
         *,
         n_folds: int = 5,
+        segments: int | None = None,
         selection: Selection = "squared_error",
         scope: Scope = "target",
         fit_intercept: bool = True,
@@ -271,6 +314,7 @@ class FractionalRidgeCV(_StoryModel):
     ) -> None:
         self.fractions = fractions
         self.n_folds = n_folds
+        self.segments = segments
         self.selection = selection
         self.scope = scope
         self.fit_intercept = fit_intercept

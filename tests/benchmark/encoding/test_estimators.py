@@ -9,11 +9,14 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
-from sklearn.model_selection import PredefinedSplit
+from sklearn.model_selection import GroupKFold, PredefinedSplit, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from voxelboard.benchmark.encoding.estimators import BandedRidgeCV, FractionalRidgeCV, StoryRidgeCV, story_folds
 from voxelboard.benchmark.encoding.reference import himalaya_backend
-from voxelboard.benchmark.errors import InvalidNumbers, UserError
+from voxelboard.benchmark.errors import InvalidInput, UserError
 
 
 @pytest.fixture(scope="module", params=[20, 150])
@@ -40,12 +43,49 @@ def test_fit_predict_score(data: dict[str, Any], name: str) -> None:
     assert model.fit(data["X"], data["Y"], groups=data["groups"]) is model
     predicted = model.predict(data["X_test"])
     assert predicted.shape == (40, 30)
+    assert predicted.dtype == np.float64
+    assert model.predict(data["X_test"].astype(np.float32)).dtype == np.float32
     expected = r2_score(data["Y_test"], predicted, multioutput="raw_values")
     np.testing.assert_allclose(model.score(data["X_test"], data["Y_test"]), expected, rtol=1e-6)
     again = clone(model).fit(data["X"], data["Y"], groups=data["groups"])
     assert again.coef_.tobytes() == model.coef_.tobytes()
     one = clone(model).fit(data["X"], data["Y"][:, 3], groups=data["groups"])
     np.testing.assert_allclose(one.predict(data["X_test"]), predicted[:, 3], atol=1e-4)
+    assert one.score(data["X_test"], data["Y_test"][:, 3]) == pytest.approx(expected[3], abs=1e-4)
+    with pytest.raises(InvalidInput, match="that of the predictions"):
+        one.score(data["X_test"], data["Y_test"])
+
+
+@parametrize_with_checks(
+    [
+        StoryRidgeCV(segments=5),
+        BandedRidgeCV({"first": slice(0, 1), "rest": slice(1, None)}, gammas=5, segments=5),
+        FractionalRidgeCV(segments=5),
+    ]
+)
+def test_scikit_learns_own_checks(estimator: Any, check: Any) -> None:
+    """All of them but that of array API inputs, which skips itself; no failure is expected."""
+    check(estimator)
+
+
+def test_segments_stand_in_for_stories_where_no_groups_can_be_passed(data: dict[str, Any]) -> None:
+    X, Y, stories = data["X"], data["Y"], data["groups"]
+    model = StoryRidgeCV(segments=5).fit(X, Y)
+    assert model.coef_.tobytes() == StoryRidgeCV().fit(X, Y, groups=np.arange(200) // 40).coef_.tobytes()
+    given = StoryRidgeCV(segments=7).fit(X, Y, groups=stories)  # groups come first
+    assert given.coef_.tobytes() == StoryRidgeCV().fit(X, Y, groups=stories).coef_.tobytes()
+    pipeline = make_pipeline(StandardScaler(), StoryRidgeCV(segments=4))
+    scores = cross_val_score(pipeline, X, Y, groups=stories, cv=GroupKFold(3), scoring="r2")
+    fits = [clone(pipeline).fit(X[train], Y[train]) for train, _ in GroupKFold(3).split(X, Y, stories)]
+    for score, fit, (_, test) in zip(scores, fits, GroupKFold(3).split(X, Y, stories), strict=True):
+        assert score == pytest.approx(fit.score(X[test], Y[test]).mean())
+
+
+def test_slices_are_bands(data: dict[str, Any]) -> None:
+    X, Y, groups = data["X"], data["Y"], data["groups"]
+    slices = BandedRidgeCV({"low": slice(0, 8), "high": slice(8, None)}, gammas=4).fit(X, Y, groups)
+    listed = BandedRidgeCV({"low": range(8), "high": range(8, X.shape[1])}, gammas=4).fit(X, Y, groups)
+    assert slices.coef_.tobytes() == listed.coef_.tobytes()
 
 
 def test_ridge_equals_scikit_learn_with_intercept(data: dict[str, Any]) -> None:
@@ -99,13 +139,16 @@ def test_time_alone_does_not_predict_a_story_that_was_left_out() -> None:
     ("change", "error", "match"),
     [
         ({"groups": None}, UserError, "groups is missing"),
-        ({"groups": np.zeros(200)}, UserError, "1 stories"),
-        ({"groups": np.zeros(3)}, UserError, "shapes"),
-        ({"X": np.full((200, 3), np.nan)}, InvalidNumbers, "X has NaN"),
-        ({"X": np.zeros(200)}, UserError, "shapes"),
+        ({"groups": np.zeros(200)}, ValueError, "1 stories"),
+        ({"groups": np.zeros(3)}, UserError, r"expected \(200,\)"),
+        ({"X": np.full((200, 3), np.nan)}, UserError, "X contains NaN"),
+        ({"Y": np.full((200, 3), np.nan)}, UserError, "y contains NaN"),
+        ({"X": np.zeros(200)}, UserError, "Expected 2D array"),
+        ({"Y": np.zeros((199, 2))}, UserError, "shapes"),
         ({"X": csr_array(np.ones((200, 3)))}, UserError, "sparse input"),
-        ({"X": np.ones((200, 3)) * 1j}, UserError, "complex input"),
-        ({"Y": np.ones((200, 2)) * 1j}, UserError, "complex input"),
+        ({"Y": csr_array(np.ones((200, 3)))}, UserError, "sparse input"),
+        ({"X": np.ones((200, 3)) * 1j}, UserError, "Complex data"),
+        ({"Y": np.ones((200, 2)) * 1j}, ValueError, "Complex data"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused(data: dict[str, Any], change: Any, error: Any, match: str) -> None:
@@ -116,7 +159,7 @@ def test_what_cannot_be_fitted_is_refused(data: dict[str, Any], change: Any, err
 
 def test_wrong_columns_bands_and_weights_are_refused(data: dict[str, Any]) -> None:
     model = StoryRidgeCV().fit(data["X"], data["Y"], groups=data["groups"])
-    with pytest.raises(UserError, match="n_features"):
+    with pytest.raises(InvalidInput, match="is expecting"):
         model.predict(data["X"][:, 1:])
     with pytest.raises(UserError, match="sample weights"):
         model.score(data["X"], data["Y"], sample_weight=np.ones(200))
