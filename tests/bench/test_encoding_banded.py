@@ -106,8 +106,9 @@ class Shares:
         """(n_targets,) minus the mean squared error of the left-out folds at (n_targets, n_bands) log(gamma / alpha)."""
         order, slices, _ = sort_by_fold(self.folds)
         error = _LeftOutError(self.problem, self.Y, order, slices)
-        whole = slice(0, self.Y.shape[1])
-        return -error.at(torch.as_tensor(log_weights, dtype=torch.float64), whole)[0].numpy() / len(order)
+        (block,) = error.blocks()
+        theta = error.padded(torch.as_tensor(log_weights, dtype=torch.float64))
+        return -error.at(theta, block)[0].numpy()[: self.Y.shape[1]] / len(order)
 
 
 @pytest.fixture(scope="module")

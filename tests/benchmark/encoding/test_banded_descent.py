@@ -64,8 +64,8 @@ def test_the_gradient_is_that_of_finite_differences(bands: Bands) -> None:
     order = np.argsort(bands.folds, kind="stable")
     slices = [slice(i, i + N // 4) for i in range(0, N, N // 4)]
     error = _LeftOutError(bands.problem, bands.Y, order, slices)
-    part = slice(0, N_TARGETS)
-    theta = torch.as_tensor(np.random.default_rng(0).uniform(-5, -1, (N_TARGETS, 3)))
+    (part,) = error.blocks()
+    theta = error.padded(torch.as_tensor(np.random.default_rng(0).uniform(-5, -1, (N_TARGETS, 3))))
     _, gradient, _ = error.at(theta, part)
     for b in range(3):
         step = torch.zeros(3, dtype=torch.float64)
@@ -120,3 +120,32 @@ def test_bad_input_is_refused(bands: Bands, change: dict[str, Any], match: str) 
     poisoned[3, 5] = np.nan
     with pytest.raises(InvalidNumbers, match="target 5"):
         descend_columns(bands.problem, poisoned, bands.folds, bands.start)
+
+
+@pytest.mark.parametrize("widths", [(6, 9, 4), (24, 24), (30, 31)], ids=["19", "48", "61"])
+def test_neither_order_nor_neighbours_of_targets_change_a_byte(monkeypatch: pytest.MonkeyPatch, widths: Any) -> None:
+    """Also with matrices that do not begin at a multiple of 64 bytes (odd columns), and factorised a few at a time."""
+    rng = np.random.default_rng(7)
+    n_targets, names = 250, [str(b) for b in range(len(widths))]
+    designs = [rng.standard_normal((160, width)) for width in widths]
+    Y = rng.standard_normal((120, n_targets))
+    for v in range(n_targets):
+        b = v % len(widths)
+        Y[:, v] += designs[b][:120] @ rng.standard_normal(widths[b])
+    problem = stack_columns({name: primal_problem(x[:120], x[120:]) for name, x in zip(names, designs, strict=True)})
+    folds, draws = np.repeat(np.arange(3), 40), dirichlet_gammas(2, len(widths), seed=1)
+
+    def fit(targets: Any) -> list[np.ndarray]:
+        y = Y[:, targets].astype(np.float32)
+        start = search_columns(problem, y, folds, draws, ALPHAS[::3])
+        found = descend_columns(problem, y, folds, start, n_steps=2)
+        return [found.weights, found.cv_scores, found.start_scores, refit_descended(problem, y, found).total.T]
+
+    whole = fit(np.arange(n_targets))
+    parts = [np.arange(n_targets)[::-1], rng.permutation(n_targets), np.arange(37, n_targets), np.array([201])]
+    for targets in parts:
+        for all_of_them, part in zip(whole, fit(targets), strict=True):
+            assert all_of_them[targets].tobytes() == part.tobytes()
+    monkeypatch.setattr("voxelboard.benchmark.encoding.banded_descent._CHUNK_BYTES", 7 * 8 * 64**2)
+    for all_of_them, part in zip(whole, fit(parts[1]), strict=True):
+        assert all_of_them[parts[1]].tobytes() == part.tobytes()
