@@ -93,7 +93,10 @@ def resample_states(states: Array, story: Story, protocol: Protocol) -> Array:
             f"story {story.name!r}: the state of word {word} {story.words[word]!r} in layer {layer} is not finite"
         )
     resample = RESAMPLERS[protocol.design.resampling]
-    return np.stack([resample(layer, story) for layer in states]).astype(np.float32)
+    at_trs = np.empty((len(states), story.n_trs, states.shape[2]), dtype=np.float32)
+    for layer, target in zip(states, at_trs, strict=True):
+        target[:] = resample(layer, story)
+    return at_trs
 
 
 def feature_key(identity: ModelIdentity, story: Story, protocol: Protocol) -> dict[str, object]:

@@ -33,6 +33,12 @@ def huth_ridge() -> Any:
         return importlib.import_module("ridge_utils.ridge")
 
 
+def huth_interpolation() -> Any:
+    """``ridge_utils.interpdata`` of the Huth laboratory."""
+    with _importing(checkout("deep-fMRI-dataset") / "encoding", "ridge_utils"):
+        return importlib.import_module("ridge_utils.interpdata")
+
+
 def litcoder_nested() -> Any:
     """``encoding.models.nested_cv`` of LITcoder, without the packages' own imports of everything else."""
     pytest.importorskip("statsmodels")

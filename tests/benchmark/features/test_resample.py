@@ -20,6 +20,18 @@ def test_mean_and_sum_of_a_hand_counted_story() -> None:
     np.testing.assert_array_equal(tr_mean(features, story)[:, 0], [2, 10, 0, 7, 0])
 
 
+def test_sparse_weights_are_those_of_the_dense_way() -> None:
+    rng = np.random.default_rng(1)
+    story = story_of([0.0, *sorted(rng.uniform(0, 240, 700).tolist())], n_trs=121)
+    features = rng.standard_normal((701, 5)).astype(np.float32)
+    summed = np.zeros((121, 5))
+    np.add.at(summed, story.word_trs, features)
+    assert tr_sum(features, story).tobytes() == summed.tobytes()  # the same additions in the same order
+    x = (np.arange(121)[:, None] + 0.5) - (story.onsets + story.offsets)[None] / 2 / 2.0
+    weights = np.where(np.abs(x) <= 3, np.sinc(x) * np.sinc(x / 3), 0.0)
+    np.testing.assert_allclose(lanczos(features, story), weights @ features, rtol=0, atol=1e-13)
+
+
 @pytest.mark.parametrize(("name", "first_changed"), [("tr_mean", 60), ("lanczos3", 57)])
 def test_how_far_a_word_reaches_back(name: str, first_changed: int) -> None:
     # statistics.md E7: within-TR pooling is causal, Lanczos with window 3 leaks 3 TRs of future.
