@@ -53,7 +53,16 @@ def size_of(submission: Submission, protocol: Protocol, *, offline: bool, allow_
         found = describe_model(model_spec(submission), offline=offline, allow_remote_code=allow_remote_code)
     except UserError:
         return _guess(submission, n_twins, reading)
-    return ModelSize(found.n_layers, found.n_features, found.n_parameters, found.weight_bytes, n_twins, reading)
+    return ModelSize(
+        found.n_layers,
+        found.n_features,
+        found.n_parameters,
+        found.weight_bytes,
+        n_twins,
+        reading,
+        max_tokens=found.max_tokens,
+        n_vocabulary=found.n_vocabulary,
+    )
 
 
 def needs_of(work: Work, size: ModelSize, n_cells: int, threads: int, *, gpu: bool, stored: bool = False) -> Needs:

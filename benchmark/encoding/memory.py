@@ -64,7 +64,8 @@ def estimate_memory(
         host += _FLOAT32 * n_train * n_targets
     dual = 2 * n_columns > n_train
     width = n_train if dual else n_columns
-    one_alpha = _FLOAT32 * n_train * width
+    # narrow designs score their folds in feature space, without matrices (feature_space.FeatureOperators.suits)
+    one_alpha = 0 if not dual and n_columns <= n_train // n_folds else _FLOAT32 * n_train * width
     operators = _kept_operators(one_alpha, n_alphas) + _FLOAT32 * n_alphas * n_test * width
     if dual:
         # Gram, cross Gram, one shifted copy, its factor, the inverse, one fold's solve

@@ -160,6 +160,7 @@ class ModelDescription:
     n_parameters : of the base model without a head; an encoder-decoder model is counted whole.
     weight_bytes : of the weights in the spec's dtype.
     max_tokens : longest input, None when unbounded.
+    n_vocabulary : tokens that it knows; 0 for a table of words.
     """
 
     model_id: str
@@ -168,6 +169,7 @@ class ModelDescription:
     n_parameters: int
     weight_bytes: int
     max_tokens: int | None
+    n_vocabulary: int = 0
 
 
 def describe_model(
@@ -199,6 +201,7 @@ def describe_model(
         n_parameters=n_parameters,
         weight_bytes=n_parameters * _TORCH_DTYPES[spec.dtype].itemsize,
         max_tokens=longest_input(module, config, _sentence_layout(spec, checkpoint).max_tokens),
+        n_vocabulary=int(getattr(config.get_text_config(), "vocab_size", 0)),
     )
 
 

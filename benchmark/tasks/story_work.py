@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The work of the tasks that read stories or sets of sentences: narrative and ablation."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Final
 
 from voxelboard.benchmark.protocol import Protocol
 from voxelboard.benchmark.readers.base import NarrativeData, Segment
@@ -21,6 +22,23 @@ from voxelboard.benchmark.tasks.work import (
     voxel_bytes,
     voxel_counts,
 )
+
+# Condition of the task ablation -> share of the words that it replaces and the letters of what it writes for each: the
+# transcripts of lebel2023-pcs, within .03 those of alice2016.
+_REPLACED: Final[Mapping[str, tuple[float, int]]] = {
+    "noun": (0.19, 5),
+    "verb": (0.21, 5),
+    "content": (0.52, 5),
+    "function": (0.45, 5),
+    "random-noun": (0.19, 7),
+    "random-verb": (0.21, 7),
+    "random-content": (0.52, 7),
+    "random-function": (0.45, 7),
+}
+# Tokenizers of fewer tokens spell a tag letter by letter after a blank (stories260K, 512 tokens: 2.56 tokens a word of
+# lebel2023-pcs); others write it in about three pieces.
+_SPELLS_BELOW, _SPELLED_WORD, _TAG_PIECES = 2000, 2.5, 3
+_TAGGER_BYTES = 36 << 20
 
 _DIAGNOSTIC_FITS = (
     7  # of the main layer: shifted, exact, capacity, static, two shares of the training, two halves of it
@@ -47,7 +65,7 @@ def ablation_work(
     n_chosen = min(size.n_layers, len(data.scored_rois) * len(subjects))
     n_removals = 2 * len(protocol.ablation.removals)  # each with its control
     tested = dict.fromkeys(segment.story for segment in data.split.test_segments)
-    n_words = sum(data.stories[name].n_words for name in tested) * n_conditions
+    n_words = sum(data.stories[name].n_words for name in tested)
     n_rows = sum(data.stories[name].n_trs for name in tested) * n_conditions
     work = _work(
         data,
@@ -61,9 +79,31 @@ def ablation_work(
     )
     return replace(
         work,
-        tokens=work.tokens + TOKENS_PER_WORD * size.passes(protocol) * n_words,
+        host_bytes=work.host_bytes + _TAGGER_BYTES,
+        tokens=work.tokens
+        + n_words * sum(tokens_of_condition(name, size, protocol) for name in protocol.ablation.conditions),
         feature_bytes=work.feature_bytes + FLOAT32 * size.n_layers * n_rows * size.n_features,
     )
+
+
+def tokens_of_condition(condition: str, size: ModelSize, protocol: Protocol) -> float:
+    """Tokens that go through the model for each word of a perturbed text.
+
+    Tags take more tokens than words. Where a chunk of the context then has more than the model accepts, every word
+    beyond is read by itself, with as many tokens as fit (``models/passages.py``).
+    """
+    spells = 0 < size.n_vocabulary < _SPELLS_BELOW
+    share, letters = _REPLACED.get(condition, (0.0, 0))
+    word, tag = (_SPELLED_WORD, 1 + letters) if spells else (TOKENS_PER_WORD, _TAG_PIECES)
+    per_word = word + share * (tag - word)
+    tokens = size.passes(protocol) * per_word
+    if size.max_tokens is None:
+        return tokens
+    if size.reading == "prefixes":
+        return min(tokens, size.max_tokens)
+    stride = protocol.context.stride_words
+    beyond = min(1.0, max(0.0, 2.0 - size.max_tokens / per_word / stride))
+    return tokens + beyond * size.max_tokens
 
 
 def _work(

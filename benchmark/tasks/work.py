@@ -32,6 +32,7 @@ class ModelSize:
     ----------
     weight_bytes : as it lies on the device.
     row : name of a row of the harness (``confounds``), empty for a submission.
+    max_tokens : longest input, None when unbounded or not known. n_vocabulary : tokens, 0 when not known.
     """
 
     n_layers: int
@@ -41,6 +42,8 @@ class ModelSize:
     n_twins: int
     reading: Reading = "strided"
     row: str = ""
+    max_tokens: int | None = None
+    n_vocabulary: int = 0
 
     @property
     def n_models(self) -> int:

@@ -19,6 +19,7 @@ from voxelboard.benchmark.submission import load_submission
 from voxelboard.benchmark.tasks import ablation, drama, film_work, load_task
 from voxelboard.benchmark.tasks import work as story_sizes
 from voxelboard.benchmark.tasks.base import Prepares, RunContext
+from voxelboard.benchmark.tasks.story_work import tokens_of_condition
 from voxelboard.benchmark.tasks.work import Fit, ModelSize, Work, memory_of
 
 
@@ -95,6 +96,24 @@ def test_features_take_what_is_counted(tmp_path: Path) -> None:
         stored = sum(path.stat().st_size for path in (tmp_path / task).rglob("*.npy"))
         counted = load_task(task).work(opened, opened.subjects[:1], size, V1, on_gpu=False)
         assert stored == pytest.approx(counted.feature_bytes, rel=0.05)
+
+
+def test_tags_that_a_small_model_spells_are_read_word_by_word() -> None:
+    """Tokens a word of the 20 conditions together as stories260K read the test stories of lebel2023-pcs: 641."""
+    size = ModelSize(6, 64, 260_032, 4 * 260_032, 3, max_tokens=512, n_vocabulary=512)
+
+    def tokens(size: ModelSize) -> float:
+        return sum(tokens_of_condition(name, size, V1) for name in V1.ablation.conditions)
+
+    assert tokens(size) == pytest.approx(641, rel=0.25)
+    whole = replace(size, max_tokens=None)
+    assert tokens(whole) < tokens(size) / 4
+    assert tokens_of_condition("random-content", size, V1) == pytest.approx(251, rel=0.15)
+    assert tokens_of_condition("backward", size, V1) == tokens_of_condition("backward", whole, V1)
+    usual = replace(size, n_vocabulary=50_257)
+    assert tokens(usual) == tokens(replace(usual, max_tokens=None)), "no tag is longer than its context"
+    alone = replace(size, reading="prefixes")
+    assert tokens_of_condition("random-content", alone, V1) == 512
 
 
 def test_memory_of_a_large_fit_is_that_of_the_measured_estimate() -> None:
