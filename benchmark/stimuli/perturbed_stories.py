@@ -32,8 +32,8 @@ def tagged_words(story: Story, window_words: int) -> TaggedWords:
 def perturb_story(story: Story, name: str, window_words: int, seed: int) -> Story:
     """The story under a perturbation of the catalogue.
 
-    A place keeps its onset and offset, and what stood before it in the text (a comma, a blank); a place without a word is
-    gone. Annotations move with their words; those of a word that is not of the story are 0, so that a planted model knows
+    A place keeps its onset and offset, its text (passage), and what stood before it (a comma, a blank); a place without a
+    word is gone. Annotations move with their words; those of a word that is not of the story are 0, so that a planted model knows
     nothing of it. The random draws depend on the seed, the perturbation and the story's name.
 
     Raises
@@ -62,6 +62,7 @@ def _rewritten(story: Story, slots: list[Slot], places: list[int]) -> Story:
         words.append(word)
         spans.append((len(text), len(text) + len(word)))
         text += word
+    starts = np.searchsorted(places, story.text_starts)  # a text of which no word is left starts nowhere
     sources = [slots[place].source for place in places]
     known = np.array([source is not None for source in sources])
     rows = np.array([0 if source is None else source for source in sources])
@@ -76,4 +77,6 @@ def _rewritten(story: Story, slots: list[Slot], places: list[int]) -> Story:
         spans=spans,
         acoustics=story.acoustics,
         annotations={name: np.where(known[:, None], table[rows], 0.0) for name, table in story.annotations.items()},
+        row_unit=story.row_unit,
+        text_starts=np.unique(starts[starts < len(places)]).tolist(),
     )

@@ -226,6 +226,19 @@ def test_places_keep_their_times_and_the_text_is_what_the_spans_say(name: str) -
     assert perturbed.sha256 != original.sha256
 
 
+def test_rows_and_passages_stay_what_they_are() -> None:
+    """A set of sentences stays one: read passage by passage, a row a sentence."""
+    passages = story(row_unit="sentence", text_starts=(0, 2, 12))
+    assert perturb_story(passages, "backward", 10, 0).text_starts == (0, 2, 12)
+    kept = perturb_story(passages, "keep-nouns", 10, 0)
+    assert kept.row_unit == "sentence"
+    firsts = [kept.onsets[k] for k in kept.text_starts]
+    assert firsts == [min(t for t in kept.onsets if t >= passages.onsets[k]) for k in (2, 12)], "no noun in the first"
+    assert [kept.text_start(k) for k in range(kept.n_words)] == [
+        0 if t < passages.onsets[12] else kept.text_starts[1] for t in kept.onsets
+    ]
+
+
 def test_sentences_of_a_story_are_its_own_where_they_are_known() -> None:
     position = np.array([*range(12), *range(8)], dtype=float)[:, None]
     assert tagged_words(story(annotations={"sentence_position": position}), 5).sentences == TEXT.sentences
