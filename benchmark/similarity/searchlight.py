@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """RSA in a sphere around every voxel, many spheres in one matrix product.
 
-A sphere's correlation matrix of 100 images is one batched product of its normalised patterns; its agreement with all models
-is a second product. Neither loops over pairs of images, and no RDM is kept. Source of radius and mask rule: Doerig et al.
+A sphere's correlation matrix of 100 images comes from one batched product of its patterns with themselves, its agreement with
+all models from a second. Patterns are read once and never normalised: sums over the sphere are one more column of the
+product. Neither loops over pairs of images, and no RDM is kept. Source of radius and mask rule: Doerig et al.
 2025 (voxels closer than 6, centres with half of their sphere or more inside the mask).
 """
 
@@ -19,7 +20,10 @@ from voxelboard.benchmark.similarity.rdms import FloatArray, IntArray, unit_rdms
 
 RADIUS_VOXELS = 6.0
 MIN_SHARE = 0.5
-_BATCH_BYTES = 192 * 2**20
+# Patterns of a batch of spheres: what stays in a processor's cache, and what keeps a GPU busy.
+_CPU_BATCH_BYTES, _GPU_BATCH_BYTES = 2 * 2**20, 192 * 2**20
+# A sphere whose mean response holds more of an image's power than this is centred before the product, as digits would be lost.
+_MOST_MEAN_POWER = 0.9
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +106,8 @@ def searchlight(
 ) -> FloatArray:
     """(n_models, n_spheres) RSA of every model in every sphere, mean over the sets.
 
-    Memory: 192 MiB for a batch of spheres, whatever the size of the brain. Patterns in float32, correlations in float64.
+    Memory: a batch of spheres has 2 MiB of patterns on a CPU and 192 MiB on a GPU, whatever the size of the brain; beside it
+    lies one set of images in float32. Patterns and correlations in float32, the means over sets in float64.
 
     Parameters
     ----------
@@ -124,20 +129,47 @@ def searchlight(
     where = torch.device("cpu" if device is None else device)
     targets = _square_targets(models, size, where)
     members = torch.as_tensor(spheres.members, device=where)
-    batch = max(1, _BATCH_BYTES // (4 * size * (members.shape[1] + 2 * size)))
+    batches = _batches(spheres, size, _CPU_BATCH_BYTES if where.type == "cpu" else _GPU_BATCH_BYTES)
     total = torch.zeros(models.shape[0], len(members), dtype=torch.float64, device=where)
+    done = 0
     for i, rows in enumerate(sets):
-        values = torch.as_tensor(np.asarray(patterns[rows], dtype=np.float32), device=where)
-        if not bool(torch.isfinite(values).all()):
-            raise InvalidNumbers("responses hold NaN or infinite values")
-        padded = torch.cat([values.T, values.new_zeros(1, size)])  # (n_voxels + 1, set_size)
-        for start in range(0, len(members), batch):
-            part = members[start : start + batch]
-            total[:, start : start + batch] += _correlate(padded[part], part < spheres.n_voxels, targets[i])
+        values = _with_ones(np.asarray(patterns[rows]), where)
+        for batch in batches:
+            mine = torch.as_tensor(batch, device=where)
+            voxels = members[mine, : int(spheres.sizes[batch].max())]
+            total[:, mine] += _correlate(values[voxels], targets[i])
+            done += len(batch)
             if progress is not None:
-                progress(i * len(members) + min(start + batch, len(members)), n_sets * len(members))
+                progress(done, n_sets * len(members))
     found: FloatArray = (total / n_sets).cpu().numpy()
     return found
+
+
+def _batches(spheres: Spheres, size: int, n_bytes: int) -> list[IntArray]:
+    """Spheres that go together: of similar size, so that hardly a filler is multiplied, otherwise in order."""
+    order = np.argsort(-spheres.sizes, kind="stable")
+    batches, first = [], 0
+    while first < len(order):
+        one = 4 * (size + 1) * (int(spheres.sizes[order[first]]) + size)
+        last = first + max(1, n_bytes // one)
+        batches.append(order[first:last])
+        first = last
+    return batches
+
+
+def _with_ones(patterns: NDArray[Any], device: torch.device) -> torch.Tensor:
+    """(n_voxels + 1, set_size + 1) float32: images without their mean over the brain, and a column of ones; zeros for fillers.
+
+    A correlation over voxels does not see what is added to all of them, and digits are kept.
+    """
+    values = torch.as_tensor(np.asarray(patterns, dtype=np.float64), device=device)
+    if not bool(torch.isfinite(values).all()):
+        raise InvalidNumbers("responses hold NaN or infinite values")
+    size, n_voxels = values.shape
+    table = torch.zeros(n_voxels + 1, size + 1, device=device)
+    table[:n_voxels, :size] = (values - values.mean(1, keepdim=True)).T
+    table[:n_voxels, size] = 1
+    return table
 
 
 def _square_targets(models: NDArray[Any], size: int, device: torch.device) -> torch.Tensor:
@@ -152,20 +184,32 @@ def _square_targets(models: NDArray[Any], size: int, device: torch.device) -> to
     return torch.as_tensor(square.reshape(n_sets, n_models, -1), dtype=torch.float32, device=device)
 
 
-def _correlate(values: torch.Tensor, inside: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """(n_models, n_spheres) float64 from (n_spheres, largest, size) patterns."""
-    counts = inside.sum(1).to(values.dtype)[:, None, None]
-    centred = (values - values.sum(1, keepdim=True) / counts) * inside[:, :, None]
-    norm = centred.norm(dim=1, keepdim=True)
+def _correlate(values: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """(n_models, n_spheres) from (n_spheres, largest, size + 1) patterns with a last column that is 1 inside the sphere."""
+    size = values.shape[2] - 1
+    covariance, power = _covariance(values)
+    if bool((covariance.diagonal(dim1=1, dim2=2) < (1 - _MOST_MEAN_POWER) * power).any()):
+        inside = values[:, :, size:]
+        values[:, :, :size] -= values[:, :, :size].sum(1, keepdim=True) / inside.sum(1, keepdim=True) * inside
+        covariance, _ = _covariance(values)
+    norm = covariance.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()
     if bool((norm <= 0).any()):
         raise InvalidNumbers("an image has the same response in all voxels of a sphere: its distances are not defined")
-    unit = centred / norm
-    similarity = torch.bmm(unit.transpose(1, 2), unit)  # (n_spheres, size, size) correlations
-    size = similarity.shape[1]
+    similarity = covariance / norm[:, :, None] / norm[:, None, :]
     similarity.diagonal(dim1=1, dim2=2).zero_()
-    flat = similarity.flatten(1)
     n_pairs = size * (size - 1)
-    mean = flat.double().sum(1) / n_pairs
-    variance = (flat.double() ** 2).sum(1) - n_pairs * mean**2
-    products = (targets @ flat.T).double()
-    return -products / (variance.clamp_min(1e-30) / 2).sqrt()
+    mean = similarity.sum((1, 2), keepdim=True) / n_pairs
+    deviations = similarity.sub_(mean)
+    deviations.diagonal(dim1=1, dim2=2).zero_()
+    flat = deviations.flatten(1)
+    variance = flat.square().sum(1).clamp_min(1e-30) / 2
+    return -(targets @ flat.T) / variance.sqrt()
+
+
+def _covariance(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(n_spheres, size, size) sums of products of centred patterns, and (n_spheres, size) of squares as they are."""
+    products = torch.bmm(values.transpose(1, 2), values)
+    sums, counts = products[:, :-1, -1], products[:, -1, -1]
+    raw = products[:, :-1, :-1]
+    power = raw.diagonal(dim1=1, dim2=2).clone()
+    return raw - sums[:, :, None] * (sums / counts[:, None])[:, None, :], power

@@ -56,6 +56,26 @@ def test_values_are_those_of_a_loop_over_spheres():
             assert found[m, s] == pytest.approx(expected, abs=2e-6)
 
 
+@pytest.mark.parametrize("baseline", [0.0, 3.0], ids=["of the halves", "and of each voxel"])
+def test_large_mean_responses_cost_no_digits(baseline):
+    """Halves of a brain with other means: inside a half a sphere's mean holds nearly all of its power."""
+    shape = (12, 5, 5)
+    places = grid(shape)
+    spheres = make_spheres(places, shape, radius=2.5)
+    half = places[:, 0] >= 6
+    patterns = RNG.standard_normal((30, len(places))) + np.where(half, 1300, 1000) + baseline * RNG.random(len(places))
+    sets, model = np.arange(30)[None], correlation_distances(RNG.standard_normal((1, 30, 4)))[None]
+    found = searchlight(patterns, model, sets, spheres)[0]
+    n_checked = 0
+    for s in range(len(spheres.centres)):
+        members = spheres.members[s, : spheres.sizes[s]]
+        if half[members].all() or not half[members].any():
+            rdm = pdist(patterns[:, members], "correlation")
+            assert found[s] == pytest.approx(np.corrcoef(rdm, model[0, 0])[0, 1], abs=2e-5)
+            n_checked += 1
+    assert n_checked > 100
+
+
 @pytest.mark.usefixtures("rsatoolbox")
 def test_values_are_those_of_rsatoolbox():
     from rsatoolbox.util.searchlight import get_searchlight_RDMs
@@ -95,7 +115,7 @@ def test_a_batch_does_not_change_the_result(monkeypatch):
     patterns, sets = RNG.standard_normal((20, 216)), np.arange(20)[None]
     model = correlation_distances(RNG.standard_normal((1, 20, 4)))[None]
     whole = searchlight(patterns, model, sets, spheres)
-    monkeypatch.setattr("voxelboard.benchmark.similarity.searchlight._BATCH_BYTES", 1)
+    monkeypatch.setattr("voxelboard.benchmark.similarity.searchlight._CPU_BATCH_BYTES", 1)
     seen = []
     one_by_one = searchlight(patterns, model, sets, spheres, progress=lambda done, total: seen.append((done, total)))
     assert one_by_one == pytest.approx(whole, abs=1e-6)
