@@ -8,6 +8,7 @@ from voxelboard.benchmark.statistics.intervals import Interval
 from voxelboard.leaderboard.board import Entry, Table
 from voxelboard.leaderboard.cards import card_facts
 from voxelboard.leaderboard.charts.heatmap import HeatCell, heat_map
+from voxelboard.leaderboard.pages.conditions import conditions_view
 from voxelboard.leaderboard.pages.facts import display_name
 from voxelboard.leaderboard.pages.table import protocol_lines, table_facts, table_summary, table_view
 from voxelboard.leaderboard.text import plain
@@ -21,8 +22,8 @@ WHAT = {
     "response on held-out episodes.",
     "captions": "People look at photographs. The model reads captions of them; its states predict the response to "
     "photographs that the fit never saw.",
-    "ablation": "The same sentences with words shuffled, removed or replaced, or models trained without some of the "
-    "language: what of the prediction is left tells what it rested on.",
+    "ablation": "Fitted to stories as they were heard, the model then reads them with words replaced, shuffled or removed: "
+    "what of the prediction is left tells what it rested on.",
 }
 
 
@@ -39,6 +40,7 @@ def task_context(table: Table, pages: Mapping[Entry, str], script: str | None) -
         "card": card,
         "dataset": plain(table.column.dataset),
         "regions": _regions(table),
+        "lost": conditions_view(table),
         "corrected": table.column.ceiling_kind != "none",
         "precision": _precision(table),
         "protocols": protocol_lines([table]),
