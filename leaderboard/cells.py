@@ -32,7 +32,8 @@ HISTOGRAM_EDGES = tuple(round(-1 + 0.02 * index, 2) for index in range(101))
 _EDGES = np.array(HISTOGRAM_EDGES)
 _ROWS_BY_ROI = ("unique", "raw", "floor")
 _VOXEL_ROWS = ("raw", "floor", "unique")
-_STATS, _VOXEL_R = "stats__", "voxel_r__"
+_STATS, _VOXEL_R, _CONDITION = "stats__", "voxel_r__", "condition_stats__"
+CONDITION_ROW = "condition:"  # how the row of a condition is named, before its name
 _ARRAYS = (
     "rois",
     "block_segment",
@@ -162,7 +163,7 @@ def baseline_voxels(path: Path, record: Record) -> NDArray[Any] | None:
 
 def _is_shown(name: str) -> bool:
     """Whether the board needs an array: folds, weights and the like stay packed."""
-    return name in _ARRAYS or name.startswith((_STATS, _VOXEL_R, LEVEL_PREFIX))
+    return name in _ARRAYS or name.startswith((_STATS, _VOXEL_R, _CONDITION, LEVEL_PREFIX))
 
 
 def read_cell(path: Path, record: Record, baseline: NDArray[Any] | None = None) -> StoredCell:
@@ -287,7 +288,7 @@ def _null_scores(null: FloatArray | None, stats: BlockStatistics, scored: BoolAr
 
 def _influence(cell: StoredCell, rois: BoolArray) -> dict[str, FloatArray]:
     """Row -> (n_blocks, n_scored) influence values, all rows at once: units are independent of each other."""
-    rows = [row for row in cell.rows if row in _ROWS_BY_ROI or row.endswith("_unique")]
+    rows = [row for row in cell.rows if row in _ROWS_BY_ROI or row.endswith("_unique") or row.startswith(CONDITION_ROW)]
     try:
         values = unit_influence(_units(cell, rows, rois))
         found = dict(zip(rows, np.moveaxis(values.reshape(len(values), len(rows), -1), 1, 0), strict=True))
@@ -338,9 +339,28 @@ def _joined(
         all_rows = np.concatenate([arrays[name] for name in rows] or [np.zeros((len(segments), 0, 3))], axis=1)
         c, q, s = np.moveaxis(all_rows.astype(np.float64), -1, 0)
         stats = coarsen(BlockStatistics(c, q, s, segments, policy.stored_block_trs), policy.inference_block_trs)
+        conditions = [name for name in sorted(arrays) if name.startswith(_CONDITION)]
+        if conditions:
+            unique = slice(rows.index(f"{_STATS}unique") * n_rois, None)
+            stats = _with_conditions(
+                stats, [np.asarray(arrays[name]) for name in conditions], stats.s[:, unique][:, :n_rois]
+            )
     except (KeyError, ValueError, InvalidNumbers) as error:
         raise DataError(f"{path.with_suffix('.npz')}: {error}", "run its cell with --fresh") from error
-    return tuple(name.removeprefix(_STATS) for name in rows), stats
+    names = [name.removeprefix(_STATS) for name in rows]
+    return (*names, *(CONDITION_ROW + name.removeprefix(_CONDITION) for name in conditions)), stats
+
+
+def _with_conditions(stats: BlockStatistics, tables: Sequence[NDArray[Any]], signal: FloatArray) -> BlockStatistics:
+    """The sums with those of conditions, which ship c and q in inference blocks (n_blocks, n_rois, 2).
+
+    Their signal power is that of the intact text, (n_blocks, n_rois). Raises ValueError for tables of another shape.
+    """
+    if any(table.shape != (*signal.shape, 2) for table in tables):
+        raise ValueError(f"{_CONDITION} tables must have the shape {(*signal.shape, 2)}")
+    c, q = np.moveaxis(np.concatenate(tables, axis=1).astype(np.float64), -1, 0)
+    s = np.concatenate([stats.s, *[signal] * len(tables)], axis=1)
+    return replace(stats, c=np.concatenate([stats.c, c], axis=1), q=np.concatenate([stats.q, q], axis=1), s=s)
 
 
 def _sums(rois: Sequence[str], stats: BlockStatistics, scored: BoolArray, pooled: BoolArray) -> tuple[RoiSums, ...]:

@@ -32,6 +32,7 @@ from voxelboard.leaderboard.board import (
     SubjectScore,
 )
 from voxelboard.leaderboard.cells import Cell
+from voxelboard.leaderboard.condition_scores import pair_conditions
 from voxelboard.leaderboard.pooling import (
     overview_profile,
     pool_ceilings,
@@ -156,7 +157,7 @@ def build_row(
         rois=_roi_scores(cells),
         profiles=profiles,
         overview=overview_profile(profiles),
-        facets=pool_facets([cell.record.facets for cell in cells]),
+        facets=pair_conditions(pool_facets([cell.record.facets for cell in cells]), cells),
         histogram=pool_histogram(cells),
         against_ceiling=add_densities([cell.against_ceiling for cell in cells]),
         against_baseline=add_densities([cell.against_baseline for cell in cells]),

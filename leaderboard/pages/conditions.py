@@ -8,10 +8,10 @@ from voxelboard.benchmark.statistics.intervals import Interval
 from voxelboard.leaderboard.board import Row, Table
 from voxelboard.leaderboard.charts.axes import Axis, shared_axis
 from voxelboard.leaderboard.charts.intervals import BAR_WIDTH, roi_bar
+from voxelboard.leaderboard.condition_scores import AXIS
 from voxelboard.leaderboard.pages.facts import display_name
 from voxelboard.leaderboard.text import bounds, plain, signed
 
-AXIS = "condition"
 _MAX_MODELS = 6
 # What is read under a condition; one that is not here is shown by its name alone.
 _READS = {
@@ -51,7 +51,7 @@ def conditions_view(table: Table) -> dict[str, Any] | None:
     if not held:
         return None
     names = list(dict.fromkeys(name for _, scores in held for name in scores))
-    axis = shared_axis((v for s in held[0][1].values() for v in _ends(s.get("delta"))), BAR_WIDTH)
+    scale = shared_axis((v for s in held[0][1].values() for v in _ends(s.get("delta"))), BAR_WIDTH)
     return {
         "models": [display_name(row.model, row.entry) for row, _ in held[:_MAX_MODELS]],
         "left_out": max(0, len(held) - _MAX_MODELS),
@@ -59,7 +59,7 @@ def conditions_view(table: Table) -> dict[str, Any] | None:
             {
                 "name": plain(name, 40),
                 "reads": _READS.get(name, ""),
-                "bar": _bar(axis, held[0][1].get(name, {}).get("delta"), name),
+                "bar": _bar(scale, held[0][1].get(name, {}).get("delta"), name),
                 "cells": [
                     (_shown(scores.get(name, {}).get("delta")), _shown(scores.get(name, {}).get("beyond_control")))
                     for _, scores in held[:_MAX_MODELS]

@@ -23,7 +23,10 @@ _AXES = {
     "method": ("Attribution methods", "How well explanations of the model’s next word predict each region."),
     "analysis": ("Analyses", "The same data seen by encoding, by similarity of representations and by retrieval."),
     "control": ("Controls", "What is left when captions are controlled."),
-    "condition": ("Conditions", "The same sentences with parts of the language taken away."),
+    "condition": (
+        "Conditions",
+        "The same sentences with parts of the language taken away; all regions together are paired over test blocks and subjects.",
+    ),
 }
 
 
