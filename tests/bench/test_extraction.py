@@ -19,7 +19,7 @@ import pytest
 import torch
 import transformers
 from bench_peers import huth_interpolation
-from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+from bench_text import save_tokenizer
 
 from voxelboard.benchmark.features.extract import extract_features, resample_states
 from voxelboard.benchmark.features.store import FeatureStore
@@ -64,19 +64,10 @@ def _story(n_words: int) -> Story:
 
 
 def _save(folder: Path, story: Story, config: Any) -> Path:
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    special = ["<pad>", "<s>", "</s>"]
-    trainer = trainers.BpeTrainer(
-        vocab_size=700, initial_alphabet=alphabet, special_tokens=special, show_progress=False
-    )
-    tokenizer.train_from_iterator([story.text], trainer)
+    save_tokenizer(folder, [story.text])
     with quiet_transformers(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         transformers.AutoModel.from_config(config).save_pretrained(folder)
-        transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>").save_pretrained(folder)
     return folder
 
 
