@@ -19,7 +19,7 @@ from voxelboard.benchmark.features.store import FeatureStore, default_store_fold
 from voxelboard.benchmark.models.base import ModelIdentity, WordModel
 from voxelboard.benchmark.models.baselines import baseline_model
 from voxelboard.benchmark.models.exposure import WINDOW_WORDS, load_head, probe, summarise_exposure
-from voxelboard.benchmark.models.load import load_model
+from voxelboard.benchmark.models.load import load_exact, load_model
 from voxelboard.benchmark.models.simulated import OracleModel, planted_model
 from voxelboard.benchmark.models.transformer import TransformerModel
 from voxelboard.benchmark.protocol import Protocol, hash_json
@@ -249,11 +249,9 @@ def _receipt(
     """
     if not isinstance(model, TransformerModel):
         return Receipt()
-    exact = load_model(
+    exact = load_exact(
         model_spec(submission),
         device=device,
-        dtype="float32",
-        batch_size=1,
         offline=settings.offline,
         allow_remote_code=settings.allow_remote_code,
         token_pooling=settings.protocol.design.token_pooling,

@@ -21,6 +21,13 @@ _MOST_TOKENS = 32768
 # The activations inside a block are about this many times the width of a state.
 _BLOCK_WIDTHS = 40
 _MEMORY_SHARE = 0.4
+# How PyTorch's CPU allocator says it, and CUDA's libraries, which ask for memory of their own beside PyTorch's allocator.
+_NO_MEMORY = (
+    "not enough memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 
 
 def token_budget(device: torch.device, n_layers: int, n_features: int, dtype: torch.dtype) -> int:
@@ -96,7 +103,7 @@ def _try(step: Callable[[list[Item]], None], batch: list[Item]) -> str | None:
     except torch.OutOfMemoryError as error:
         return _first_line(error)
     except RuntimeError as error:
-        if "not enough memory" not in str(error):  # how PyTorch's CPU allocator says it
+        if not any(words in str(error) for words in _NO_MEMORY):
             raise
         return _first_line(error)
     return None

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the model part of a submission to a model that can read stories."""
 
+import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -33,6 +35,8 @@ from voxelboard.benchmark.models.spec import DTYPES, ModelSpec
 from voxelboard.benchmark.models.static import load_static
 from voxelboard.benchmark.models.transformer import TransformerModel
 from voxelboard.benchmark.models.trust import may_run_code
+
+logger = logging.getLogger(__name__)
 
 _TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -77,6 +81,41 @@ def load_model(
         return _load_transformer(
             spec, checkpoint, place, precision, batch_size, allow_remote_code, POOLINGS[token_pooling]
         )
+
+
+def load_exact(
+    spec: ModelSpec,
+    *,
+    device: str | torch.device,
+    offline: bool = False,
+    allow_remote_code: bool = False,
+    token_pooling: TokenPooling = "mean",  # noqa: S107 - no password
+) -> WordModel:
+    """The model in float32, one text at a time: what a receipt compares the states with. Parameters as in :func:`load_model`.
+
+    On the CPU where a GPU does not hold it beside the model itself (7 billion parameters are 28 GB): a receipt reads few words.
+
+    Raises
+    ------
+    UserError, MissingPrerequisite
+        as :func:`load_model`.
+    """
+    load = partial(
+        load_model,
+        spec,
+        dtype="float32",
+        batch_size=1,
+        offline=offline,
+        allow_remote_code=allow_remote_code,
+        token_pooling=token_pooling,
+    )
+    try:
+        return load(device=device)
+    except MissingPrerequisite as error:
+        if torch.device(device).type == "cpu":
+            raise
+        logger.info("%s; the receipt is read on the CPU", error.message)
+    return load(device="cpu")
 
 
 def _load_transformer(

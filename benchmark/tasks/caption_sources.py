@@ -14,7 +14,7 @@ from voxelboard.benchmark.errors import UserError
 from voxelboard.benchmark.features.caption_confounds import caption_lengths
 from voxelboard.benchmark.features.caption_embeddings import ImageEmbeddings, embed_images
 from voxelboard.benchmark.models.base import ModelIdentity, WordModel
-from voxelboard.benchmark.models.load import load_model
+from voxelboard.benchmark.models.load import load_exact
 from voxelboard.benchmark.models.planted_captions import PlantedCaptionModel
 from voxelboard.benchmark.models.simulated import planted_model
 from voxelboard.benchmark.models.texts import read_texts
@@ -148,11 +148,9 @@ def _receipt(submission: Submission, model: WordModel, data: CaptionsData, conte
     """Read the captions of the first images again, one at a time in float32: the largest deviation in SDs of a layer."""
     if not isinstance(model, TransformerModel):
         return {}
-    exact = load_model(
+    exact = load_exact(
         model_spec(submission),
         device=context.device,
-        dtype="float32",
-        batch_size=1,
         offline=context.settings.offline,
         allow_remote_code=context.settings.allow_remote_code,
     )

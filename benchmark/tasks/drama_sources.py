@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from voxelboard.benchmark.errors import UserError
 from voxelboard.benchmark.features.annotation_features import annotation_features, film_confounds
 from voxelboard.benchmark.models.base import ModelIdentity, WordModel
-from voxelboard.benchmark.models.load import load_model
+from voxelboard.benchmark.models.load import load_exact
 from voxelboard.benchmark.models.texts import read_texts
 from voxelboard.benchmark.models.transformer import TransformerModel
 from voxelboard.benchmark.protocol import hash_json
@@ -162,11 +162,9 @@ def _receipt(submission: Submission, model: WordModel, data: DramaData, context:
     )
     texts = list(dict.fromkeys(windows))
     sample = texts[:: max(1, round(1 / RECEIPT_SHARE))]
-    exact = load_model(
+    exact = load_exact(
         model_spec(submission),
         device=context.device,
-        dtype="float32",
-        batch_size=1,
         offline=context.settings.offline,
         allow_remote_code=context.settings.allow_remote_code,
     )

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers.utils import logging
 
 from voxelboard.benchmark.errors import InvalidNumbers, MissingPrerequisite, UserError
-from voxelboard.benchmark.models.load import describe_model, load_model
+from voxelboard.benchmark.models.load import describe_model, load_exact, load_model
 from voxelboard.benchmark.models.spec import ModelSpec
 from voxelboard.benchmark.protocol import ContextPolicy
 from voxelboard.benchmark.stimuli.stories import Story
@@ -310,6 +310,31 @@ def test_weights_that_do_not_fit_on_the_device(
     monkeypatch.setattr(torch.nn.Module, "to", full)
     with pytest.raises(MissingPrerequisite, match="GiB of weights in float32 do not fit on cpu"):
         load_model(local(checkpoints("gpt2")))
+
+
+def test_the_model_of_a_receipt_is_on_the_cpu_where_a_gpu_does_not_hold_it_too(
+    checkpoints: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, Any]] = []
+
+    def load(_: ModelSpec, *, device: str, dtype: str, **options: Any) -> str:
+        asked.append((device, options["batch_size"]))
+        assert dtype == "float32"
+        if device == "cuda":
+            raise MissingPrerequisite("28.0 GiB of weights in float32 do not fit on cuda")
+        return "model"
+
+    monkeypatch.setattr("voxelboard.benchmark.models.load.load_model", load)
+    spec = local(checkpoints("gpt2"))
+    assert load_exact(spec, device="cuda") == "model"
+    assert asked == [("cuda", 1), ("cpu", 1)]
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise MissingPrerequisite("the checkpoint is not there")
+
+    monkeypatch.setattr("voxelboard.benchmark.models.load.load_model", fail)
+    with pytest.raises(MissingPrerequisite, match="not there"):
+        load_exact(spec, device="cpu")
 
 
 @pytest.fixture

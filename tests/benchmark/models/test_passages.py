@@ -183,6 +183,18 @@ def test_out_of_memory_with_one_text_is_a_missing_prerequisite(make_words: Calla
         model.states(make_words(["tea"] * 40), ContextPolicy(8))
 
 
+def test_memory_that_a_library_of_cuda_lacks_halves_the_batch_too(make_words: Callable[..., Story]) -> None:
+    class Cublas(CountingBackbone):
+        def hidden_states(self, ids: Tensor, mask: Tensor, last_layer: int | None = None) -> Sequence[Tensor]:
+            if len(ids) > 5:
+                raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+            return super().hidden_states(ids, mask, last_layer)
+
+    model = counting_model(plan_prefixes, PieceTokenizer(1), backbone=Cublas())
+    assert np.isfinite(model.states(make_words(["tea"] * 40), ContextPolicy(8))).all()
+    assert model.report.largest_batch == 5
+
+
 def test_other_errors_of_the_forward_pass_are_not_taken_for_memory(make_words: Callable[..., Story]) -> None:
     class Broken(CountingBackbone):
         def hidden_states(self, ids: Tensor, mask: Tensor, last_layer: int | None = None) -> Sequence[Tensor]:
