@@ -206,7 +206,7 @@ def search_bands(
             centred=selection == "correlation",
             precision="float64",
         )
-        found, _, remarks = all_statistics(operators, stream, grid, selection, screening)
+        found, _, remarks = all_statistics(operators, stream, grid, selection, screening, "every")
         choice = choose_alpha(found.c, found.q, found.y2, grid, selection, "target", len(order))
         scores[i], chosen[i] = choice.scores, choice.index
         notes += [f"draw {i}: {remark}" for remark in remarks]

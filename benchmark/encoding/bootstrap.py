@@ -9,18 +9,26 @@ It is here to compare with those maps; the scored protocol leaves out whole stor
 Published alphas are squared: a laboratory alpha of 100 is an alpha of 10,000 here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from voxelboard.benchmark.encoding.alpha_search import Search, search_alphas
 from voxelboard.benchmark.encoding.designs import Device, Problem
-from voxelboard.benchmark.encoding.operators import DualOperators, invert_shifted, leave_rows_out
+from voxelboard.benchmark.encoding.operators import (
+    AlphaOperators,
+    DualOperators,
+    Precision,
+    invert_in_steps,
+    leave_rows_out,
+)
 from voxelboard.benchmark.encoding.ridge import DEFAULT_TARGET_BLOCK, absolute_alphas, check_arguments
+from voxelboard.benchmark.encoding.screening import BuiltOperators
 from voxelboard.benchmark.encoding.selection import Scope, Selection, choose_alpha
-from voxelboard.benchmark.encoding.streaming import Responses, TargetStream, products_by_alpha
+from voxelboard.benchmark.encoding.streaming import FoldStatistics, Responses, TargetStream, products_by_alpha
 from voxelboard.benchmark.errors import UserError
 
 
@@ -74,6 +82,8 @@ def bootstrap_ridge(
     scope: Scope = "target",
     device: Device = None,
     target_block: int | None = None,
+    precision: Precision = "float64",
+    search: Search = "every",
 ) -> BootstrapFit:
     """Choose alpha by left-out sets of rows, then predict the test rows from all training rows.
 
@@ -91,33 +101,87 @@ def bootstrap_ridge(
     if not draws or any(len(np.unique(rows)) != len(rows) or not 0 < len(rows) < n_rows for rows in draws):
         raise UserError("each draw must leave out different rows, and not all of them", "chunk_draws makes such draws")
     check_arguments(
-        problem, responses, np.isin(np.arange(n_rows), draws[0]).astype(np.intp), relative_alphas, None, scope
+        problem, responses, np.isin(np.arange(n_rows), draws[0]).astype(np.intp), relative_alphas, None, scope, search
     )
     where = problem.train.device if device is None else torch.device(device)
     problem = problem.to(where).to_dual() if problem.form == "primal" else problem.to(where)
     grid = absolute_alphas(problem, relative_alphas)
     order = np.arange(n_rows)
     stream = TargetStream(responses, order, where, target_block or DEFAULT_TARGET_BLOCK)
-    operators = DualOperators(problem, torch.as_tensor(order, device=where), [], centred=False, precision="float64")
-    pairs = [_both_sides(rows, n_rows, where) for rows in draws]
-    shape = (len(draws), stream.n_targets)
-    c, y2 = np.empty((len(grid), *shape), dtype=np.float32), np.empty(shape)
-    q, tests = np.empty_like(c), []
-    for a, alpha in enumerate(grid.tolist()):
-        inverse = invert_shifted(operators.gram, alpha)
-        left_out = [leave_rows_out(inverse, operators.gram, alpha, rows, kept) for rows, kept in pairs]
-        tests.append(operators.build(alpha).test if inverse is None else (operators.cross @ inverse).float())
-        for targets, block in stream.all_targets():
-            part = slice(int(targets[0]), int(targets[-1]) + 1)
-            for b, ((rows, kept), operator) in enumerate(zip(pairs, left_out, strict=True)):
-                y, p = block[rows], operator @ block[kept]
-                if selection == "correlation":
-                    y, p = y - y.mean(0), p - p.mean(0)
-                for table, value in ((c[a], (p * y).sum(0)), (q[a], (p * p).sum(0)), (y2, (y.double() ** 2).sum(0))):
-                    table[b, part] = value[: len(targets)].cpu().numpy()
-    choice = choose_alpha(c, q, y2, grid, selection, scope, sum(len(rows) for rows in draws))
-    predictions = products_by_alpha(operators, stream, tests, choice.index)
+    operators = _DrawOperators(problem, draws, precision)
+    built = BuiltOperators(operators, grid)
+    sums = _DrawSums(built, operators, stream, centred=selection == "correlation")
+    found, _ = search_alphas(sums, grid, selection, np.ones((1, len(draws))), search=search)
+    choice = choose_alpha(found.c, found.q, found.y2, grid, selection, scope, sum(len(rows) for rows in draws))
+    tests = [built.tests[a] for a in range(len(grid))]
+    predictions = products_by_alpha(operators.whole, stream, tests, choice.index)
     return BootstrapFit(choice.index, grid[choice.index], grid, choice.scores, predictions)
+
+
+class _DrawOperators:
+    """For each alpha the matrices that predict the left-out rows of every draw from its others."""
+
+    def __init__(self, problem: Problem, draws: Sequence[NDArray[np.intp]], precision: Precision) -> None:
+        n_rows, device = problem.n_train, problem.train.device
+        rows = torch.arange(n_rows, device=device)
+        self.whole = DualOperators(problem, rows, [], centred=False, precision=precision)
+        self.pairs = [_both_sides(draw, n_rows, device) for draw in draws]
+
+    def build(self, alpha: float) -> AlphaOperators:
+        """Its folds are the draws."""
+        inverse, notes = invert_in_steps(self.whole.grams, alpha)
+        gram, cross = self.whole.gram, self.whole.cross
+        folds = [leave_rows_out(inverse, gram, alpha, rows, kept) for rows, kept in self.pairs]
+        if inverse is None:
+            return AlphaOperators(folds, self.whole.build(alpha).test, notes)
+        return AlphaOperators(folds, (cross.to(inverse.dtype) @ inverse).float(), notes)
+
+
+class _DrawSums:
+    """:class:`~voxelboard.benchmark.encoding.alpha_search.Sums` whose folds are the draws."""
+
+    is_rough = False
+
+    def __init__(
+        self, built: BuiltOperators, operators: _DrawOperators, stream: TargetStream, *, centred: bool
+    ) -> None:
+        self.built = built
+        self.pairs = operators.pairs
+        self.stream = stream
+        self.centred = centred
+        self.n_folds = len(self.pairs)
+        self.n_targets = stream.n_targets
+
+    def everywhere(self, alphas: Sequence[int], found: FoldStatistics) -> None:
+        """As :meth:`Sums.everywhere`."""
+        first = 0
+        for group in self.built.groups(alphas):
+            self._fill(list(enumerate(group, first)), found, self.stream.all_targets())
+            first += len(group)
+
+    def at(self, alpha: int, targets: NDArray[np.intp], found: FoldStatistics) -> None:
+        """As :meth:`Sums.at`."""
+        self._fill([(alpha, alpha)], found, self.stream.some_targets(targets))
+
+    def _fill(
+        self,
+        rows: list[tuple[int, int]],
+        found: FoldStatistics,
+        blocks: Iterator[tuple[NDArray[np.intp], torch.Tensor]],
+    ) -> None:
+        """Rows of ``found`` with their alphas; what does not depend on alpha is made once."""
+        matrices = [(row, self.built[a].folds) for row, a in rows]
+        for targets, block in blocks:
+            n = len(targets)
+            for b, (left_out, kept) in enumerate(self.pairs):
+                y, inputs = block[left_out], block[kept]
+                y = y - y.mean(0) if self.centred else y
+                found.y2[b, targets] = (y.double() ** 2).sum(0)[:n].cpu().numpy()
+                for row, folds in matrices:
+                    p = folds[b] @ inputs
+                    p = p - p.mean(0) if self.centred else p
+                    found.c[row, b, targets] = (p * y).sum(0)[:n].cpu().numpy()
+                    found.q[row, b, targets] = (p * p).sum(0)[:n].cpu().numpy()
 
 
 def _both_sides(rows: NDArray[np.intp], n_rows: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

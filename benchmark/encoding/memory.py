@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from voxelboard.benchmark.encoding.banded_columns import KEPT_BYTES
-from voxelboard.benchmark.encoding.ridge import DEFAULT_TARGET_BLOCK, OPERATOR_BYTES
+from voxelboard.benchmark.encoding.ridge import DEFAULT_TARGET_BLOCK
+from voxelboard.benchmark.encoding.screening import OPERATOR_BYTES
 from voxelboard.benchmark.encoding.streaming import FEW
 from voxelboard.benchmark.errors import MissingPrerequisite
 
@@ -130,11 +131,11 @@ def estimate_nested_memory(
 
 
 def _nested_dual_bytes(n_trs: int, n_left_out: int, n_outer: int, n_alphas: int) -> int:
-    """Gram as given and sorted, inverses, and the operators of as many pairs of folds as are kept at a time."""
+    """Gram as given and sorted, inverses, and the operators of as many alphas and pairs of folds as are kept at a time."""
     square = _FLOAT64 * n_trs**2
     kept = n_alphas if n_alphas * square <= OPERATOR_BYTES else 1
     one_pair = _FLOAT32 * n_left_out * n_trs
-    pairs = min(n_outer * (n_outer - 1) // 2 * one_pair, OPERATOR_BYTES + one_pair)
+    pairs = min(n_alphas * n_outer * (n_outer - 1) // 2 * one_pair, OPERATOR_BYTES + one_pair)
     # its rows of the inverse, those of the kept columns, the solution and its negative
     solving = 4 * _FLOAT64 * n_left_out * n_trs
     return (2 + kept) * square + max(2 * square, pairs + solving)

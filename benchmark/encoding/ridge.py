@@ -7,15 +7,17 @@ responses are read once per group of alphas in blocks, and neither weights nor a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from voxelboard.benchmark.encoding.alpha_search import Search, every_choice, search_alphas
 from voxelboard.benchmark.encoding.designs import Device, Problem
 from voxelboard.benchmark.encoding.feature_space import FeatureOperators
 from voxelboard.benchmark.encoding.operators import DualOperators, Operators, Precision, make_operators
-from voxelboard.benchmark.encoding.screening import DTYPES, Screening, screened_statistics
+from voxelboard.benchmark.encoding.screening import DTYPES, BuiltOperators, FoldSums, Screening
 from voxelboard.benchmark.encoding.selection import (
     InnerStatistics,
     Scope,
@@ -27,14 +29,11 @@ from voxelboard.benchmark.encoding.streaming import (
     FoldStatistics,
     Responses,
     TargetStream,
-    fold_statistics,
     products_by_alpha,
 )
 from voxelboard.benchmark.errors import InvalidNumbers, UserError
 
 DEFAULT_TARGET_BLOCK = 8192
-# fold matrices of as many alphas as fit are kept at a time; the responses are read once per such group
-OPERATOR_BYTES = 2 << 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +80,7 @@ def fit_ridge(
     target_block: int | None = None,
     precision: Precision = "float64",
     screening: Screening | None = None,
+    search: Search = "every",
     weights: bool = False,
 ) -> RidgeFit:
     """Fit every target by ridge regression without intercept, its alpha chosen by left-out folds.
@@ -99,6 +99,9 @@ def fit_ridge(
         must; predictions are then wrong by 1e-6 of their size, at the smallest alphas by up to 1e-4.
     screening : None, or "bfloat16"/"float16"/"tfloat32": find the contested alphas in low precision and score those in
         float32. Alphas and statistics are those of float32. A CPU has no tfloat32 products: there it is emulated, and slower.
+    search : "every" scores each alpha for each target; "thinned" scores some alphas, and of the others those that could be a
+        target's best (``alpha_search``). The same bytes come out, in less time for many alphas a decade and some thousand
+        targets; with fewer, and for narrow designs, which are scored in feature space, it is "every".
     weights : also return the weights, of the size of the responses (dual) or of the design (primal). At small alphas
             float32 dual weights are large: predictions made with them are good to 1e-4, primal ones to 1e-6.
 
@@ -109,7 +112,7 @@ def fit_ridge(
     InvalidNumbers
         for NaN or infinite values in design or responses; the first target is named.
     """
-    check_arguments(problem, responses, folds, relative_alphas, screening, scope)
+    check_arguments(problem, responses, folds, relative_alphas, screening, scope, search)
     where = problem.train.device if device is None else torch.device(device)
     given = problem.to(where)
     grid = absolute_alphas(given, relative_alphas)
@@ -125,7 +128,7 @@ def fit_ridge(
         tests, notes = [narrow.build(alpha).test for alpha in grid.tolist()], list[str]()
     else:
         operators = make_operators(problem, rows, slices, grid.tolist(), centred=centred, precision=precision)
-        statistics, tests, notes = all_statistics(operators, stream, grid, selection, screening)
+        statistics, tests, notes = all_statistics(operators, stream, grid, selection, screening, search)
     choice = choose_alpha(statistics.c, statistics.q, statistics.y2, grid, selection, scope, problem.n_train)
     return RidgeFit(
         alpha_index=choice.index,
@@ -163,8 +166,9 @@ def check_arguments(
     relative_alphas: Sequence[float],
     screening: Screening | None,
     scope: Scope,
+    search: Search = "every",
 ) -> None:
-    """Refuse shapes that do not fit, a single fold, alphas that are not positive, unknown screening."""
+    """Refuse shapes that do not fit, a single fold, alphas that are not positive, unknown screening or search."""
     if len(responses.shape) != 2 or responses.shape[0] != problem.n_train:
         raise UserError(
             f"responses have shape {tuple(responses.shape)}, expected (n_train={problem.n_train}, n_targets)"
@@ -181,8 +185,13 @@ def check_arguments(
         )
     if screening is not None and screening not in DTYPES:
         raise UserError(f"unknown screening {screening!r}; allowed: {', '.join(DTYPES)}, None")
-    if screening is not None and not (isinstance(scope, str) and scope == "target"):
-        raise UserError("screening finds the alpha of each target", 'leave screening out, or take scope="target"')
+    if search not in get_args(Search):
+        raise UserError(f"unknown search {search!r}; allowed: {', '.join(get_args(Search))}")
+    if (screening is not None or search != "every") and not (isinstance(scope, str) and scope == "target"):
+        raise UserError(
+            "screening and thinned searches find the alpha of each target",
+            'leave them out, or take scope="target"',
+        )
 
 
 def all_statistics(
@@ -191,33 +200,20 @@ def all_statistics(
     grid: NDArray[np.float64],
     selection: Selection,
     screening: Screening | None,
+    search: Search,
 ) -> tuple[FoldStatistics, list[torch.Tensor], list[str]]:
-    """Statistics of every alpha, fold and target, the test matrix of every alpha, and the notes."""
-    tests: list[torch.Tensor] = []
-    notes: list[str] = []
-    shape = (len(operators.slices), stream.n_targets)
-    c = np.empty((len(grid), *shape), dtype=np.float32)
-    q, y2 = np.empty_like(c), np.empty(shape)
-    first = 0
-    while first < len(grid):
-        built = [operators.build(float(grid[first]))]
-        n_fitting = max(1, OPERATOR_BYTES // max(1, sum(fold.nbytes for fold in built[0].folds)))
-        if screening is not None:
-            n_fitting = len(grid)
-        built += [operators.build(alpha) for alpha in grid[first + 1 : first + n_fitting].tolist()]
-        tests += [operator.test for operator in built]
-        notes += [note for operator in built for note in operator.notes]
-        if screening is not None:
-            found, share = screened_statistics(operators, built, stream, selection=selection, screening=screening)
-            return found, tests, [*notes, f"{screening} screening: {share:.1%} of the pairs scored in float32"]
-        for targets, block in stream.all_targets():
-            sums = fold_statistics(operators, built, block, centred=selection == "correlation")
-            part = slice(int(targets[0]), int(targets[-1]) + 1)
-            c[first : first + len(built), :, part] = sums[0][..., : len(targets)].cpu().numpy()
-            q[first : first + len(built), :, part] = sums[1][..., : len(targets)].cpu().numpy()
-            y2[:, part] = sums[2][:, : len(targets)].cpu().numpy()
-        first += len(built)
-    return FoldStatistics(c, q, y2), tests, notes
+    """Statistics of every alpha, fold and target, the test matrix of every alpha, and the notes.
+
+    With screening or a thinned search they are those of the full search only where an alpha could be chosen.
+    """
+    built = BuiltOperators(operators, grid)
+    sums = FoldSums(operators, built, stream, centred=selection == "correlation", screening=screening)
+    choices = every_choice(len(operators.slices))
+    found, share = search_alphas(sums, grid, selection, choices, search=search)
+    notes = [note for a in range(len(grid)) for note in built.notes[a]]
+    if screening is not None or search == "thinned":
+        notes.append(f"{search} alphas, {screening or 'no'} screening: {share:.1%} of the pairs scored in float32")
+    return found, [built.tests[a] for a in range(len(grid))], notes
 
 
 def _accurate_form(problem: Problem, slices: list[slice]) -> Problem:

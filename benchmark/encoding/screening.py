@@ -1,22 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Low-precision screening of alphas, with exact scores wherever it could matter.
+"""Sums of left-out folds for a search of alphas, in low precision first where that was asked for.
 
 bfloat16, float16 and (on a GPU) tfloat32 products cost a half to a sixteenth of float32 ones, and their error on a score is
-up to a few 1e-4. So all (alpha, target) pairs are scored in low precision, and every pair that could still be its target's best is scored
-again in float32. How wrong a score can be is measured on targets at hand, relative to the size of the predictions that
-it is made of (an alpha that predicts next to nothing has next to no error), never a constant.
+up to a few 1e-4. ``alpha_search`` scores again in float32 what could still win.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from voxelboard.benchmark.encoding.operators import AlphaOperators, Operators
-from voxelboard.benchmark.encoding.selection import Selection, fold_gains
 from voxelboard.benchmark.encoding.streaming import FoldStatistics, TargetStream, fold_statistics
 
 Screening = Literal["bfloat16", "float16", "tfloat32"]
@@ -27,10 +24,8 @@ DTYPES: dict[str, torch.dtype] = {
 }
 # bits of a float32's fraction that tfloat32 has not
 _TF32_DROPPED = 13
-
-# half as much again as the largest error seen, because it was seen on a part of the targets
-_SAFETY = 1.5
-_N_MEASURED = 512
+# fold matrices of as many alphas as fit are kept at a time
+OPERATOR_BYTES = 2 << 30
 
 
 def rounded(values: torch.Tensor, screening: Screening) -> torch.Tensor:
@@ -61,100 +56,111 @@ def low_precision(built: AlphaOperators, screening: Screening) -> AlphaOperators
     return AlphaOperators([rounded(fold, screening) for fold in built.folds], built.test)
 
 
-def screened_statistics(
-    operators: Operators,
-    built: Sequence[AlphaOperators],
-    stream: TargetStream,
-    *,
-    selection: Selection,
-    screening: Screening,
-) -> tuple[FoldStatistics, float]:
-    """Statistics of all pairs: float32 where a pair is contested for any choice of alpha, low precision elsewhere.
+class Builder(Protocol):
+    """What makes the matrices of one alpha."""
 
-    Returns
-    -------
-    the statistics, and the share of pairs that was scored in float32.
+    def build(self, alpha: float) -> AlphaOperators:
+        """Their folds, and the test matrix."""
+        ...
+
+
+class BuiltOperators:
+    """The matrices of each alpha: the last ones that fit the memory bound are kept, others are built again.
+
+    ``tests`` and ``notes`` hold the test matrix and the notes of every alpha that was asked for.
     """
-    centred = selection == "correlation"
-    low = [low_precision(operator, screening) for operator in built]
-    shape = (len(built), len(operators.slices), stream.n_targets)
-    c, q = np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.float32)
-    y2 = np.empty(shape[1:])
-    for targets, block in stream.all_targets():
+
+    def __init__(self, builder: Builder, grid: NDArray[np.float64]) -> None:
+        self.builder = builder
+        self.grid = grid
+        self.tests: dict[int, torch.Tensor] = {}
+        self.notes: dict[int, list[str]] = {}
+        self._kept: dict[int, AlphaOperators] = {}
+
+    def __getitem__(self, a: int) -> AlphaOperators:
+        if a in self._kept:
+            return self._kept[a]
+        built = self.builder.build(float(self.grid[a]))
+        self.tests.setdefault(a, built.test)
+        self.notes.setdefault(a, built.notes)
+        while self._kept and (1 + len(self._kept)) * _bytes(built) > OPERATOR_BYTES:
+            del self._kept[next(iter(self._kept))]
+        self._kept[a] = built
+        return built
+
+    def groups(self, alphas: Sequence[int]) -> Iterator[list[int]]:
+        """The alphas in groups whose matrices fit the memory bound together."""
+        n = max(1, OPERATOR_BYTES // max(1, _bytes(self[alphas[0]])))
+        return (list(alphas[first : first + n]) for first in range(0, len(alphas), n))
+
+
+def _bytes(built: AlphaOperators) -> int:
+    return sum(fold.nbytes for fold in built.folds)
+
+
+class FoldSums:
+    """:class:`~voxelboard.benchmark.encoding.alpha_search.Sums` of the folds of one problem."""
+
+    def __init__(
+        self,
+        operators: Operators,
+        built: BuiltOperators,
+        stream: TargetStream,
+        *,
+        centred: bool,
+        screening: Screening | None = None,
+    ) -> None:
+        self.operators = operators
+        self.built = built
+        self.stream = stream
+        self.centred = centred
+        self.screening = screening
+        self.is_rough = screening is not None
+        self.n_folds = len(operators.slices)
+        self.n_targets = stream.n_targets
+
+    def everywhere(self, alphas: Sequence[int], found: FoldStatistics) -> None:
+        """As :meth:`Sums.everywhere`."""
+        screening, first = self.screening, 0
+        for group in self.built.groups(alphas):
+            matrices = []  # those of the last group go before new ones come
+            matrices = [self.built[a] for a in group]
+            if screening is not None:
+                matrices = [low_precision(each, screening) for each in matrices]
+            for targets, block in self.stream.all_targets():
+                sums = self._sums(matrices, block) if screening is None else self._rough(matrices, block, screening)
+                here = slice(int(targets[0]), int(targets[-1]) + 1)
+                _store(sums, found, slice(first, first + len(group)), here, len(targets))
+            first += len(group)
+
+    def at(self, alpha: int, targets: NDArray[np.intp], found: FoldStatistics) -> None:
+        """As :meth:`Sums.at`."""
+        matrices = [self.built[alpha]]
+        for part, block in self.stream.some_targets(targets):
+            _store(self._sums(matrices, block), found, slice(alpha, alpha + 1), part, len(part))
+
+    def _sums(self, matrices: list[AlphaOperators], block: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return fold_statistics(self.operators, matrices, block, centred=self.centred)
+
+    def _rough(
+        self, matrices: list[AlphaOperators], block: torch.Tensor, screening: Screening
+    ) -> tuple[torch.Tensor, ...]:
         # unit rows keep float16 from overflowing on raw responses; sums are scaled back
         size = block.square().mean(0).sqrt().clamp_min(torch.finfo(torch.float32).tiny)
-        with _tensor_cores(screening, stream.device):
-            sums = fold_statistics(
-                operators, low, block / size, centred=centred, rounding=lambda x: rounded(x, screening)
+        with _tensor_cores(screening, self.stream.device):
+            c, q, y2 = fold_statistics(
+                self.operators,
+                matrices,
+                block / size,
+                centred=self.centred,
+                rounding=lambda x: rounded(x, screening),
             )
-        n = len(targets)
-        c[:, :, targets] = (sums[0] * size**2)[:, :, :n].cpu().numpy()
-        q[:, :, targets] = (sums[1] * size**2)[:, :, :n].cpu().numpy()
-        y2[:, targets] = (sums[2] * size.double() ** 2)[:, :n].cpu().numpy()
-    statistics = FoldStatistics(c, q, y2)
-    error = _measure_error(operators, built, stream, statistics, selection)
-    contested = _contested(*_gains_and_sizes(statistics, selection), _SAFETY * error)
-    for a, operator in enumerate(built):
-        _score_exactly(operators, operator, stream, statistics, a, np.flatnonzero(contested[a]), centred)
-    return statistics, float(contested.mean())
+        return c * size**2, q * size**2, y2 * size.double() ** 2
 
 
-def _score_exactly(
-    operators: Operators,
-    operator: AlphaOperators,
-    stream: TargetStream,
-    statistics: FoldStatistics,
-    a: int,
-    targets: NDArray[np.intp],
-    centred: bool,
+def _store(
+    sums: tuple[torch.Tensor, ...], found: FoldStatistics, rows: slice, targets: slice | NDArray[np.intp], n: int
 ) -> None:
-    for part, block in stream.some_targets(targets):
-        sums = fold_statistics(operators, [operator], block, centred=centred)
-        n = len(part)
-        statistics.c[a][:, part] = sums[0][0, :, :n].cpu().numpy()
-        statistics.q[a][:, part] = sums[1][0, :, :n].cpu().numpy()
-        statistics.y2[:, part] = sums[2][:, :n].cpu().numpy()
-
-
-def _gains_and_sizes(
-    statistics: FoldStatistics, selection: Selection
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(1 + n_folds, n_alphas, n_targets) each: the total gain and that without each fold, and the scale of its error."""
-    gains = fold_gains(statistics.c, statistics.q, statistics.y2, selection)
-    if selection == "correlation":
-        sizes = np.ones_like(gains)
-    else:
-        q = statistics.q.astype(np.float64)
-        sizes = np.sqrt(q * statistics.y2) + q
-    return _totals(gains), _totals(sizes)
-
-
-def _totals(table: NDArray[np.float64]) -> NDArray[np.float64]:
-    total = table.sum(axis=1)
-    return np.stack([total, *(total - table[:, f] for f in range(table.shape[1]))])
-
-
-def _measure_error(
-    operators: Operators,
-    built: Sequence[AlphaOperators],
-    stream: TargetStream,
-    statistics: FoldStatistics,
-    selection: Selection,
-) -> NDArray[np.float64]:
-    """(n_alphas, 1) largest error of a low-precision gain of each alpha, relative to its size, on the first targets."""
-    n = min(_N_MEASURED, stream.n_targets)
-    low = FoldStatistics(statistics.c[..., :n], statistics.q[..., :n], statistics.y2[..., :n])
-    exact = FoldStatistics(low.c.copy(), low.q.copy(), low.y2.copy())
-    for a, operator in enumerate(built):
-        _score_exactly(operators, operator, stream, exact, a, np.arange(n), selection == "correlation")
-    gains, sizes = _gains_and_sizes(low, selection)
-    difference = np.abs(gains - _gains_and_sizes(exact, selection)[0])
-    relative = np.divide(difference, sizes, out=np.zeros_like(sizes), where=sizes > 0)
-    return np.asarray(relative.max(axis=(0, 2)))[:, None]
-
-
-def _contested(gains: NDArray[np.float64], sizes: NDArray[np.float64], error: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """(n_alphas, n_targets): pairs that could be the best of any choice."""
-    sure = (gains - error * sizes).max(axis=1, keepdims=True)
-    mask: NDArray[np.bool_] = (gains + error * sizes >= sure).any(axis=0)
-    return mask
+    """The first ``n`` targets of a padded block's sums into the rows of some alphas."""
+    c, q, y2 = (table[..., :n].cpu().numpy() for table in sums)
+    found.c[rows, :, targets], found.q[rows, :, targets], found.y2[:, targets] = c, q, y2

@@ -28,8 +28,8 @@ CPU_WIDTH, FEW, _CUDA_WIDTH = 576, 192, 4096
 class FoldStatistics:
     """Sums of every (alpha, fold, target): c, q (n_alphas, n_folds, n_targets) float32, y2 (n_folds, n_targets)."""
 
-    c: NDArray[np.float32]
-    q: NDArray[np.float32]
+    c: NDArray[np.floating]
+    q: NDArray[np.floating]
     y2: NDArray[np.float64]
 
 

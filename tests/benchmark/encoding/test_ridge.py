@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 
-import voxelboard.benchmark.encoding.ridge as ridge_module
+import voxelboard.benchmark.encoding.screening as screening_module
 from voxelboard.benchmark.encoding.designs import Problem, SegmentedDesign, SegmentRows, primal_problem
 from voxelboard.benchmark.encoding.reference import SOLVERS, himalaya_backend
 from voxelboard.benchmark.encoding.ridge import RidgeFit, fit_ridge
@@ -125,7 +125,9 @@ def test_tfloat32_keeps_ten_bits_of_fraction_and_rounds_to_even() -> None:
     assert torch.equal(rounded(given * 2.0**-40, "tfloat32"), expected * 2.0**-40)
 
 
-def test_tfloat32_contests_fewer_pairs_than_bfloat16(world: Any) -> None:
+def test_tfloat32_contests_fewer_pairs_than_bfloat16(world_factory: Callable[..., Any]) -> None:
+    world = world_factory(100, 1300, seed=3)
+
     def share(screening: Any) -> float:
         note = fit_ridge(world.dual, world.responses, world.folds, ALPHAS.tolist(), screening=screening).notes[-1]
         return float(note.split(":")[1].split("%")[0])
@@ -168,7 +170,7 @@ def test_same_bytes_for_any_block_size_and_order_of_subjects(world_factory: Call
 
 def test_alphas_in_several_passes_give_the_same_bytes(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     first = fit_ridge(world.dual, world.responses, world.folds, ALPHAS.tolist())
-    monkeypatch.setattr(ridge_module, "OPERATOR_BYTES", 1)  # one alpha at a time
+    monkeypatch.setattr(screening_module, "OPERATOR_BYTES", 1)  # one alpha at a time
     again = fit_ridge(world.dual, world.responses, world.folds, ALPHAS.tolist())
     assert again.test_predictions.tobytes() == first.test_predictions.tobytes()
     assert again.inner.sse.tobytes() == first.inner.sse.tobytes()
