@@ -17,7 +17,7 @@ from voxelboard.benchmark.readers.cards import list_cards, load_card
 TOKENS_PER_WORD: Final = 1.35
 FLOAT32, FLOAT64 = 4, 8
 DESIGNS: Final = 2  # as they are, and without what confounds can say
-_EIGEN: Final = 10.0  # operations of a symmetric decomposition, times the cube of its side
+EIGEN: Final = 10.0  # operations of a symmetric decomposition, times the cube of its side
 
 # How a word of a story comes to its state: in strided chunks that a causal model reads once, as the last word of a
 # prefix of its own, or by itself.
@@ -92,7 +92,7 @@ class Fit(NamedTuple):
         """Cross-validated ridge: a factorisation each inner fold, then a product with the responses for each alpha."""
         policy = protocol.encoding
         width = min(self.n_train, self.n_columns)
-        factors = 2.0 * self.n_train * width * self.n_columns + _EIGEN * (policy.n_inner_folds + 1) * width**3
+        factors = 2.0 * self.n_train * width * self.n_columns + EIGEN * (policy.n_inner_folds + 1) * width**3
         return factors + 2.0 * len(policy.relative_alphas) * self.n_train * width * self.n_targets
 
 
