@@ -31,6 +31,7 @@ from voxelboard.leaderboard.voxels import LEVEL_PREFIX, Density, SurfaceMap, den
 HISTOGRAM_EDGES = tuple(round(-1 + 0.02 * index, 2) for index in range(101))
 _EDGES = np.array(HISTOGRAM_EDGES)
 _ROWS_BY_ROI = ("unique", "raw", "floor")
+_CALIBRATED = ("joint_calibrated", "floor_calibrated")
 _VOXEL_ROWS = ("raw", "floor", "unique")
 _STATS, _VOXEL_R, _CONDITION = "stats__", "voxel_r__", "condition_stats__"
 CONDITION_ROW = "condition:"  # how the row of a condition is named, before its name
@@ -163,7 +164,14 @@ def baseline_voxels(path: Path, record: Record) -> NDArray[Any] | None:
 
 def _is_shown(name: str) -> bool:
     """Whether the board needs an array: folds, weights and the like stay packed."""
-    return name in _ARRAYS or name.startswith((_STATS, _VOXEL_R, _CONDITION, LEVEL_PREFIX))
+    if name.startswith(_STATS):
+        return _is_scored(name.removeprefix(_STATS))
+    return name in _ARRAYS or name.startswith((_VOXEL_R, _CONDITION, LEVEL_PREFIX))
+
+
+def _is_scored(row: str) -> bool:
+    """Whether a row of the statistics becomes a score of the board."""
+    return row in _ROWS_BY_ROI or row in _CALIBRATED or row.endswith("_unique")
 
 
 def read_cell(path: Path, record: Record, baseline: NDArray[Any] | None = None) -> StoredCell:
@@ -207,7 +215,7 @@ def read_cell(path: Path, record: Record, baseline: NDArray[Any] | None = None) 
 
 def voxel_counts(values: NDArray[Any]) -> NDArray[np.int64]:
     """(n_bins,) voxels by correlation, over :data:`HISTOGRAM_EDGES`; one without a number is not counted."""
-    kept = np.clip(values[np.isfinite(values)], -1, 1)
+    kept = np.minimum(np.maximum(values[np.isfinite(values)], -1), 1)  # np.clip asks for types first
     place = np.searchsorted(_EDGES, kept, side="right") - 1  # as numpy.histogram, in a quarter of its time
     return np.bincount(np.minimum(place, len(_EDGES) - 2), minlength=len(_EDGES) - 1)
 
@@ -288,14 +296,12 @@ def _null_scores(null: FloatArray | None, stats: BlockStatistics, scored: BoolAr
 
 def _influence(cell: StoredCell, rois: BoolArray) -> dict[str, FloatArray]:
     """Row -> (n_blocks, n_scored) influence values, all rows at once: units are independent of each other."""
-    rows = [row for row in cell.rows if row in _ROWS_BY_ROI or row.endswith("_unique") or row.startswith(CONDITION_ROW)]
+    rows = [row for row in cell.rows if row not in _CALIBRATED]
     try:
         values = unit_influence(_units(cell, rows, rois))
         found = dict(zip(rows, np.moveaxis(values.reshape(len(values), len(rows), -1), 1, 0), strict=True))
-        if {"joint_calibrated", "floor_calibrated"} <= set(
-            cell.rows
-        ):  # Delta-FVE: what the model adds to the confounds
-            pair = unit_explained_influence(_units(cell, ["joint_calibrated", "floor_calibrated"], rois))
+        if set(_CALIBRATED) <= set(cell.rows):  # Delta-FVE: what the model adds to the confounds
+            pair = unit_explained_influence(_units(cell, _CALIBRATED, rois))
             joint, floor = np.moveaxis(pair.reshape(len(pair), 2, -1), 1, 0)
             found["fve"] = joint - floor
         return found
@@ -337,7 +343,7 @@ def _joined(
                 )
         # (n_blocks, n_rows * n_rois, 3)
         all_rows = np.concatenate([arrays[name] for name in rows] or [np.zeros((len(segments), 0, 3))], axis=1)
-        c, q, s = np.moveaxis(all_rows.astype(np.float64), -1, 0)
+        c, q, s = np.ascontiguousarray(np.moveaxis(all_rows.astype(np.float64, copy=False), -1, 0))
         stats = coarsen(BlockStatistics(c, q, s, segments, policy.stored_block_trs), policy.inference_block_trs)
         conditions = [name for name in sorted(arrays) if name.startswith(_CONDITION)]
         if conditions:

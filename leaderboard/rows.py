@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from voxelboard.benchmark.record_stamps import ModelStamp
+from voxelboard.benchmark.record_text import stored_digest
 from voxelboard.benchmark.records import Estimate, Record
 from voxelboard.benchmark.statistics.intervals import (
-    Interval,
     single_subject_interval,
     two_way_interval,
     two_way_intervals,
@@ -143,11 +143,8 @@ def build_row(
         rank=rank,
         headline=_score(candidate, have, "unique", _why_nothing(state)),
         metrics={
-            "normalised": _score(candidate, have, "raw"),
-            "floor": _score(candidate, have, "floor"),
             "twin": _twin_score(candidate, have),
-            **{name: _score(candidate, have, row) for name, row in COLUMNS.items()},
-            "fve": _explained(candidate, have),
+            **_metrics(candidate, have),
             **dict(zip(correlations, pool_many([estimates[name] for name in correlations]), strict=True)),
         },
         ceiling=pool_ceilings(estimates["ceiling"], column.ceiling_kind),
@@ -166,7 +163,7 @@ def build_row(
         verification=_verification([cell.record for cell in cells]),
         failures=_failures(candidate, subjects),
         cells=tuple(candidate.records[subject] for subject in sorted(candidate.records)),
-        digests=tuple(candidate.records[subject][1].digest for subject in sorted(candidate.records)),
+        digests=tuple(stored_digest(candidate.records[subject][0]) for subject in sorted(candidate.records)),
         p=_joint_p(cells),
     )
 
@@ -248,15 +245,21 @@ def _score(candidate: Candidate, subjects: Sequence[str], row: str, reason: str 
     return two_way_interval(headline_table(candidate, subjects, row))
 
 
-def _explained(candidate: Candidate, subjects: Sequence[str]) -> Score:
-    """Delta-FVE; a row that is made of the confounds has none, and a 0 with an empty interval would look like a measurement.
-
-    Its joint prediction is that of the confounds in every block, because nothing calibrated is left of it beyond them.
-    """
-    score = _score(candidate, subjects, "fve")
-    if isinstance(score, Interval) and not any(candidate.cells[s].influence["fve"].any() for s in subjects):
-        return Missing("part of the confounds: nothing is left of it to add to them")
-    return score
+def _metrics(candidate: Candidate, subjects: Sequence[str]) -> dict[str, Score]:
+    """The scores beside the headline that have influence values, at once."""
+    rows = {"normalised": "raw", "floor": "floor", **COLUMNS}
+    cells = [candidate.cells[subject] for subject in subjects]
+    held = [name for name, row in rows.items() if cells and all(row in cell.influence for cell in cells)]
+    found: dict[str, Score] = dict.fromkeys(rows, Missing("not in the records"))
+    if held:
+        # (n_metrics, n_subjects, n_blocks)
+        tables = np.stack([headline_table(candidate, subjects, rows[name]) for name in held])
+        found.update(zip(held, two_way_intervals(tables), strict=True))
+    # A row that is made of the confounds has a joint prediction that is theirs in every block, because nothing calibrated
+    # is left of it beyond them. A 0 with an empty interval would look like a measurement.
+    if "fve" in held and not any(cell.influence["fve"].any() for cell in cells):
+        found["fve"] = Missing("part of the confounds: nothing is left of it to add to them")
+    return found
 
 
 def _twin_score(candidate: Candidate, subjects: Sequence[str]) -> Score:

@@ -64,9 +64,10 @@ def density(x: NDArray[Any], y: NDArray[Any]) -> Density | None:
     known = np.isfinite(x) & np.isfinite(y)
     if not known.any():
         return None
-    i, j = (np.clip(((v[known] - GRID_LOW) / GRID_STEP).astype(np.int64), 0, GRID_BINS - 1) for v in (x, y))
+    x, y = x[known], y[known]
+    i, j = (np.minimum(np.maximum(((v - GRID_LOW) / GRID_STEP).astype(np.int64), 0), GRID_BINS - 1) for v in (x, y))
     counts = np.bincount(i * GRID_BINS + j, minlength=GRID_BINS**2).astype(np.int32).reshape(GRID_BINS, GRID_BINS)
-    return Density(counts, int((y[known] > x[known]).sum()))
+    return Density(counts, int(np.count_nonzero(y > x)))
 
 
 def add_densities(parts: Sequence[Density | None]) -> Density | None:

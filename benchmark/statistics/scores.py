@@ -7,6 +7,7 @@ computed from that table without a refit. Source: pooled CCnorm, after Schoppe e
 Sahani & Linden 2003; no voxel mask, no ratio per voxel, no clipping.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -54,7 +55,7 @@ class BlockStatistics:
                 "block statistics need c, q, s of one shape (n_blocks, n_units) and block_segment (n_blocks,); got "
                 f"{self.c.shape}, {self.q.shape}, {self.s.shape}, {self.block_segment.shape}"
             )
-        if not all(np.isfinite(table).all() for table in (self.c, self.q, self.s)):
+        if not _are_finite(self.c, self.q, self.s):
             raise InvalidNumbers("block statistics hold NaN or infinite values")
 
     @property
@@ -226,6 +227,13 @@ def pool_rois(stats: BlockStatistics, roi_labels: NDArray[np.str_], rois: Sequen
         for table in (stats.c, stats.q, stats.s)
     )
     return replace(stats, c=c, q=q, s=s)
+
+
+def _are_finite(*tables: FloatArray) -> bool:
+    """A finite sum has finite terms: only where it has none are they looked at, because it may have overflowed."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = sum(float(np.add.reduce(table, axis=None)) for table in tables)
+    return math.isfinite(total) or all(bool(np.isfinite(table).all()) for table in tables)
 
 
 def coarsen(stats: BlockStatistics, block_trs: int) -> BlockStatistics:

@@ -189,8 +189,7 @@ def _with_conditions(
     for condition in (*protocol.ablation.conditions, *removal_conditions(protocol)):
         overall, *by_roi = _facets(condition, influence, data, protocol)
         if condition in probes:
-            scores = overall.scores | _probe_scores(probes[condition], protocol)
-            overall = overall.model_copy(update={"scores": scores})
+            overall = replace(overall, scores=overall.scores | _probe_scores(probes[condition], protocol))
         facets += [overall, *by_roi]
     arrays = dict(result.arrays)
     for name, scored in found.items():

@@ -88,8 +88,8 @@ def score_subject(results: SubjectResults, n_train: int, tr: float, protocol: Pr
     if tested is not None:
         overall, by_roi_ = found["unique"]
         found["unique"] = (
-            overall.model_copy(update={"p": tested.p}),
-            {roi: estimate.model_copy(update={"p": tested.roi_p.get(roi)}) for roi, estimate in by_roi_.items()},
+            replace(overall, p=tested.p),
+            {roi: replace(estimate, p=tested.roi_p.get(roi)) for roi, estimate in by_roi_.items()},
         )
     return CellResult(
         subject=results.subject,

@@ -91,7 +91,7 @@ def named_by_layer(result: CellResult, layer: int | None, n_layers: int) -> Cell
 
 
 def _renamed(estimate: Estimate, layer: int) -> Estimate:
-    return estimate.model_copy(update={"estimator": estimate.estimator.replace("layer 0,", f"layer {layer},")})
+    return replace(estimate, estimator=estimate.estimator.replace("layer 0,", f"layer {layer},"))
 
 
 def _whole_profile(profile: LayerProfile, layer: int, n_layers: int) -> LayerProfile:

@@ -90,7 +90,7 @@ def _seed(row: str) -> tuple[int, str]:
 
 
 def _with_p(estimate: Estimate, stored: Estimate | None) -> Estimate:
-    return estimate if stored is None else estimate.model_copy(update={"p": stored.p})
+    return estimate if stored is None else replace(estimate, p=stored.p)
 
 
 def only_segments(stats: BlockStatistics, segments: range) -> BlockStatistics:

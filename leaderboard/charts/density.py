@@ -9,7 +9,7 @@ from markupsafe import Markup
 from voxelboard.leaderboard.charts.axes import Axis, tick_text, ticks
 from voxelboard.leaderboard.charts.svg import coordinate, element, figure, group, label, line, polyline
 from voxelboard.leaderboard.text import bounds, number, plain
-from voxelboard.leaderboard.voxels import GRID_BINS, GRID_LOW, GRID_STEP, Density
+from voxelboard.leaderboard.voxels import GRID_LOW, GRID_STEP, Density
 
 _SIZE = 320.0
 _SHADES = 6
@@ -26,8 +26,8 @@ def density_plot(density: Density, x_name: str, y_name: str, *, bound: str = "")
     rise = (bottom - top) / (high - low) * GRID_STEP
     counted = np.log1p(density.counts[used[:, 0], used[:, 1]])
     shades = np.minimum(_SHADES - 1, (_SHADES * counted / counted.max() * 0.999).astype(np.int64))
-    columns = [coordinate(x(GRID_LOW + GRID_STEP * i)) for i in range(GRID_BINS)]
-    rows = [coordinate(y(GRID_LOW + GRID_STEP * (j + 1))) for j in range(GRID_BINS)]
+    columns = {i: coordinate(x(GRID_LOW + GRID_STEP * i)) for i in set(used[:, 0].tolist())}
+    rows = {j: coordinate(y(GRID_LOW + GRID_STEP * (j + 1))) for j in set(used[:, 1].tolist())}
     square = f"h{coordinate(side + 0.4)}v{coordinate(rise + 0.4)}h-{coordinate(side + 0.4)}z"
     paths: list[list[str]] = [[] for _ in range(_SHADES)]
     for (i, j), shade in zip(used.tolist(), shades.tolist(), strict=True):

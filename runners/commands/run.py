@@ -241,7 +241,7 @@ def _show_outcome(plan: "Plan", outcome: "Outcome", as_json: bool) -> None:
 
 def _headline(record: "Record") -> dict[str, Any]:
     return {
-        "scores": {name: score.model_dump(mode="json") for name, score in record.scores.items()},
+        "scores": {name: asdict(score) for name, score in record.scores.items()},
         "partial": record.partial,
     }
 

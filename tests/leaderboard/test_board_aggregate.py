@@ -134,9 +134,7 @@ def test_a_constant_prediction_scores_exactly_zero_and_is_a_ruler_like_any_other
         record = read_record(path)
         arrays = read_statistics(path, record)
         still = {name: table * [0, 0, 1] if name.startswith("stats__") else table for name, table in arrays.items()}
-        zero = record.scores["unique"].model_copy(
-            update=dict.fromkeys(("estimate", "standard_error", "low", "high"), 0.0)
-        )
+        zero = replace(record.scores["unique"], **dict.fromkeys(("estimate", "standard_error", "low", "high"), 0.0))
         write_record(path, record.model_copy(update={"scores": {**record.scores, "unique": zero}}), still)
     rows = by_name(only_table(plant.results))
     constant = headline(rows["voxelboard/constant"])
@@ -204,7 +202,7 @@ def test_ceilings_of_the_literature_are_named_beside_the_one_that_counts(plant: 
     plant.submission("a/x", 0.2)
     for path, record in load_records(plant.results):
         others = {
-            name: record.scores["ceiling"].model_copy(update={"estimate": value, "estimator": name})
+            name: replace(record.scores["ceiling"], estimate=value, estimator=name)
             for name, value in (("ceiling_leave_one_out", 0.3), ("ceiling_extrapolated", 0.35))
         }
         write_record(path, record.model_copy(update={"scores": {**record.scores, **others}}))

@@ -30,7 +30,7 @@ def weaken(path: Path, n_ac_voxels: int = 10) -> None:
         arrays[name] = table
     arrays["voxel_roi"] = np.array(["AC"] * n_ac_voxels + ["pSTS", "IFG", "AG", "PCC", "NULL"] * 10)
     nothing = {"estimate": None, "standard_error": None, "low": None, "high": None, "reason": "below the gate"}
-    scores = {**record.scores, "unique": record.scores["unique"].model_copy(update=nothing)}
+    scores = {**record.scores, "unique": replace(record.scores["unique"], **nothing)}
     write_record(path, record.model_copy(update={"scores": scores}), arrays)
 
 
@@ -106,7 +106,7 @@ def test_a_null_headline_that_the_statistics_contradict_is_refused(plant: Any) -
     (path, *_) = plant.submission("a/x", 0.2)
     record = read_record(path)
     nothing = {"estimate": None, "standard_error": None, "low": None, "high": None, "reason": "edited away"}
-    scores = {**record.scores, "unique": record.scores["unique"].model_copy(update=nothing)}
+    scores = {**record.scores, "unique": replace(record.scores["unique"], **nothing)}
     write_record(path, record.model_copy(update={"scores": scores}))
     with pytest.raises(DataError, match="the record says unique None"):
         aggregate(plant.results)

@@ -3,6 +3,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,7 @@ def weaken(path: Path, rois: tuple[int, ...]) -> None:
     values = [c / np.sqrt(q * s) for c, q, s in kept]
     gone = {"estimate": None, "standard_error": None, "low": None, "high": None, "reason": "no ROI passes the gate"}
     changes = {"estimate": float(np.mean(values))} if values else gone
-    score = record.scores["unique"].model_copy(update=changes)
+    score = replace(record.scores["unique"], **changes)
     write_record(path, record.model_copy(update={"scores": {"unique": score}}), {**arrays, "stats__unique": table})
 
 
@@ -119,7 +120,7 @@ def test_a_weak_subject_is_scored_against_the_power_of_all(results: Path, capsys
 def test_an_edited_score_is_found(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = records_of(results)[1]
     record = read_record(path)
-    score = record.scores["unique"].model_copy(update={"estimate": 0.9})
+    score = replace(record.scores["unique"], estimate=0.9)
     write_record(path, record.model_copy(update={"scores": {"unique": score}}))
     assert run_cli(["explain", "planted-q0.9"]) == 2
     assert "the record says unique 0.9, its statistics give" in capsys.readouterr().err

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Records with planted scores, written as a run writes them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -322,7 +322,7 @@ def _facets(task: str, stats: BlockStatistics, unique: float) -> tuple[Facet, ..
                 whole = _estimate(macro_influence(stats, np.arange(len(ALL_ROIS)) < len(ROIS)))
                 one = whole if roi is None else _of_roi(stats, index - 1)
                 scaled = {n: share * getattr(one, n) for n in ("estimate", "low", "high", "standard_error")}
-                found.append(Facet(axis=axis, value=value, roi=roi, scores={"unique": one.model_copy(update=scaled)}))
+                found.append(Facet(axis=axis, value=value, roi=roi, scores={"unique": replace(one, **scaled)}))
     return tuple(found)
 
 
@@ -332,8 +332,7 @@ def _layers(stats: BlockStatistics, n_layers: int) -> dict[str, LayerProfile]:
         peak = _of_roi(stats, index)
         heights = [1 - ((layer - 4) / n_layers) ** 2 for layer in range(n_layers)]
         test = tuple(
-            peak.model_copy(update={n: getattr(peak, n) - (1 - h) * 0.1 for n in ("estimate", "low", "high")})
-            for h in heights
+            replace(peak, **{n: getattr(peak, n) - (1 - h) * 0.1 for n in ("estimate", "low", "high")}) for h in heights
         )
         profiles[roi] = LayerProfile(chosen=(4,), inner=tuple(0.12 * h for h in heights), test=test)
     return profiles
