@@ -18,7 +18,8 @@ from voxelboard.leaderboard.text import bounds, count, marked_up, number, plain,
 
 _HERE = Path(__file__).resolve().parent
 # Runs first in every page and loads the one script: a page opened from file:// cannot allow it by address. Of a long table
-# the first rows are laid out for the first paint, and the others after it (class "first"); without script all are.
+# the first rows are laid out for the first paint, without layers of their own, and the others after it (class "first");
+# without script all are.
 _LOADER = (
     '(function(){var r=document.documentElement,s=document.createElement("script");r.classList.add("js","first");'
     's.src=r.getAttribute("data-root")+r.getAttribute("data-script");document.head.appendChild(s);'

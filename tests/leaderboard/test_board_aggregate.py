@@ -21,7 +21,7 @@ from voxelboard.leaderboard.aggregate import aggregate, aggregate_records, candi
 from voxelboard.leaderboard.board import Ceiling, Missing, Row, Table
 from voxelboard.leaderboard.pages.model import _facts
 from voxelboard.leaderboard.pooling import pool_estimates, pool_facets
-from voxelboard.leaderboard.rows import TWIN, _explained
+from voxelboard.leaderboard.rows import TWIN, _metrics
 
 
 def only_table(results: Path) -> Table:
@@ -461,7 +461,7 @@ def test_a_row_that_is_part_of_the_confounds_has_no_explained_fraction(plant: Pl
     for added in (0.0, 1e-6):
         values = {s: np.full_like(cell.influence["unique"], added) for s, cell in candidate.cells.items()}
         cells = {s: replace(c, influence={**c.influence, "fve": values[s]}) for s, c in candidate.cells.items()}
-        score = _explained(replace(candidate, cells=cells), list(cells))
+        score = _metrics(replace(candidate, cells=cells), list(cells))["fve"]
         if added:
             assert isinstance(score, Interval)
             assert score.estimate == pytest.approx(added)
