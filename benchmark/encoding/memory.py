@@ -167,27 +167,44 @@ def estimate_banded_memory(
     """
     n_bands, width = len(band_columns), sum(band_columns)
     in_columns = width <= n_train if columns_form is None else columns_form
-    tables = n_alphas * n_folds * n_targets
-    # scores and alphas of every draw; predictions of each band and their sum
-    host = 2 * _FLOAT64 * n_draws * n_targets + _FLOAT32 * (n_bands + 1) * n_test * n_targets
-    host += (_CHOICE_TABLES + 2 if in_columns else _CHOICE_TABLES + 1) * _FLOAT64 * tables
+    tables = (_CHOICE_TABLES + 2 if in_columns else _CHOICE_TABLES + 1) * _FLOAT64 * n_alphas * n_folds * n_targets
+    predictions = _FLOAT32 * (n_bands + 1) * n_test * n_targets  # of each band, and their sum
+    host = 2 * _FLOAT64 * n_draws * n_targets  # scores and alphas of every draw
     if responses_in_memory:
         host += _FLOAT32 * n_train * n_targets
-    if in_columns:
-        device = _banded_columns_bytes(n_train, n_test, width, n_targets, n_folds)
+    block = _block_bytes(n_train, n_targets, target_block)
+    if not in_columns:
+        device = _banded_dual_bytes(n_train, n_test, n_bands, n_alphas, n_folds) + 3 * block
+        host += tables + predictions
     else:
-        device = _banded_dual_bytes(n_train, n_test, n_bands, n_alphas, n_folds)
-    found = _on_its_place(host, device + 3 * _block_bytes(n_train, n_targets, target_block), on_gpu)
+        stages = _banded_columns_bytes(n_train, n_test, width, n_targets, n_folds, block)
+        device = max(stages)
+        if on_gpu:
+            host += max(tables, predictions)
+        else:
+            device = max(stages.reading, stages.searching + tables, stages.refitting + predictions)
+    found = _on_its_place(host, device, on_gpu)
     return found._replace(host=found.host + HIMALAYA_BYTES)
 
 
-def _banded_columns_bytes(n_train: int, n_test: int, width: int, n_targets: int, n_folds: int) -> int:
-    """Designs of the bands, side by side and sorted; cross-products, bases of the folds, products with responses."""
+class _Stages(NamedTuple):
+    """Bytes of the device in the stages of a search in columns, one after the other."""
+
+    reading: int
+    searching: int
+    refitting: int
+
+
+def _banded_columns_bytes(n_train: int, n_test: int, width: int, n_targets: int, n_folds: int, block: int) -> _Stages:
+    """Designs of the bands, side by side and sorted; with them products with responses, bases of the folds, the refit."""
     rows = _FLOAT64 * (3 * n_train + 2 * n_test) * width
-    squares = _FLOAT64 * (4 * n_folds + 5) * width**2
-    one = _FLOAT64 * n_folds * width
+    square, one = _FLOAT64 * width**2, _FLOAT64 * n_folds * width
     kept = 2 * one * n_targets if one * n_targets <= KEPT_BYTES else 4 * one * FEW
-    return rows + squares + kept
+    return _Stages(
+        rows + (n_folds + 1) * square + kept + 3 * block,
+        rows + (4 * n_folds + 5) * square + kept,
+        rows + 5 * square + 3 * _FLOAT64 * width * FEW + 2 * block,
+    )
 
 
 def _banded_dual_bytes(n_train: int, n_test: int, n_bands: int, n_alphas: int, n_folds: int) -> int:

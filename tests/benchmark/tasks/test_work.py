@@ -81,7 +81,8 @@ def test_every_task_counts_its_work(task: str, data: str) -> None:
     assert row.n_fits < one.n_fits
     on_gpu = counted.work(opened, opened.subjects[:1], size, V1, on_gpu=True)
     assert on_gpu.device_bytes > 0
-    assert on_gpu.host_bytes + on_gpu.device_bytes == one.host_bytes
+    # host and GPU need not be at their peaks at the same time
+    assert one.host_bytes <= on_gpu.host_bytes + on_gpu.device_bytes <= 1.05 * one.host_bytes
 
 
 def test_features_take_what_is_counted(tmp_path: Path) -> None:
