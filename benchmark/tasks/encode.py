@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from voxelboard.benchmark.encoding.designs import Problem, SegmentedDesign, primal_problem
 from voxelboard.benchmark.encoding.residual import confound_basis, project_out, residualise
 from voxelboard.benchmark.encoding.ridge import RidgeFit, fit_ridge
+from voxelboard.benchmark.encoding.streaming import Responses
 from voxelboard.benchmark.errors import DataError
 from voxelboard.benchmark.features.confounds import confound_bins, confound_features, convolved_confounds
 from voxelboard.benchmark.protocol import Protocol
@@ -19,6 +20,7 @@ from voxelboard.benchmark.readers.base import Segment, Timed
 from voxelboard.benchmark.stimuli.stories import RowUnit, Story
 from voxelboard.benchmark.tasks.fit_checks import EdgeCount, edge_count
 from voxelboard.benchmark.tasks.preparation import Cohort, PreparedFold
+from voxelboard.benchmark.tasks.resident import on_device
 
 FloatArray = NDArray[np.float64]
 Float32Array = NDArray[np.float32]
@@ -189,11 +191,13 @@ def encode(
     for f, (fold, confound) in enumerate(zip(cohort.folds, confounds, strict=True)):
         best = {row: BestLayers(cohort, len(confound.floor)) for row in (*ROWS, "joint")}
         used = dict.fromkeys(segment.story for segment in (*fold.train, *fold.test))
+        n_features = next(iter(features.values())).shape[2]
+        responses = on_device(fold.responses, len(confound.test), n_features, protocol, device)
         for layer in range(n_layers):
             design = segmented({name: features[name][layer] for name in used}, protocol, tr)
             problem = design.problem(fold.train, fold.test, device=device)
-            raw = _fit(problem, fold, protocol)
-            unique, sd_ratio, left = fit_unique(problem, fold, confound, protocol)
+            raw = _fit(problem, fold, protocol, responses)
+            unique, sd_ratio, left = fit_unique(problem, fold, confound, protocol, responses=responses)
             projected = project(unique.test_predictions, confound.bases)
             best["raw"].offer(layer, raw, raw.test_predictions)
             best["unique"].offer(layer, unique, projected)
@@ -221,10 +225,14 @@ def encode(
     return result
 
 
-def _fit(problem: Problem, fold: PreparedFold, protocol: Protocol) -> RidgeFit:
+def _fit(problem: Problem, fold: PreparedFold, protocol: Protocol, responses: Responses | None = None) -> RidgeFit:
     policy = protocol.encoding
     return fit_ridge(
-        problem, fold.responses, fold.inner_folds, policy.relative_alphas, selection=policy.alpha_selection
+        problem,
+        fold.responses if responses is None else responses,
+        fold.inner_folds,
+        policy.relative_alphas,
+        selection=policy.alpha_selection,
     )
 
 
@@ -242,11 +250,14 @@ def fit_unique(
     confound: ConfoundFold,
     protocol: Protocol,
     beside: tuple[FloatArray, FloatArray] | None = None,
+    *,
+    responses: Responses | None = None,
 ) -> UniqueFit:
     """Fit what a design holds beyond the confounds (statistics.md 2.3).
 
     ``beside`` are training and test rows of another space (static vectors) that is taken out together with the
-    confounds. The predictions are not projected yet, see :func:`project`.
+    confounds; ``responses`` are the fold's where they lie on the device already. The predictions are not projected yet, see
+    :func:`project`.
     """
     rows, lambdas = (confound.train, confound.test), protocol.confounds.relative_lambdas
     if beside is not None:
@@ -255,7 +266,7 @@ def fit_unique(
     residual = residualise(problem, *rows, fold.inner_folds, lambdas)
     power = problem.mean_row_power
     share = residual.problem.mean_row_power / power if power > 0 else 0.0
-    return UniqueFit(_fit(residual.problem, fold, protocol), residual.sd_ratio, share)
+    return UniqueFit(_fit(residual.problem, fold, protocol, responses), residual.sd_ratio, share)
 
 
 def project(predictions: Float32Array, bases: tuple[FloatArray, ...]) -> Float32Array:
