@@ -59,8 +59,7 @@ def _as_invalid_input(*tables: Any) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        message, _, rest = str(error).partition("\n")
-        raise InvalidInput(message, rest.strip()) from error
+        raise InvalidInput(str(error).rstrip()) from error
 
 
 class _StoryModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sklearn publishes no types

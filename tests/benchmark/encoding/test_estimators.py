@@ -12,7 +12,7 @@ from sklearn.metrics import r2_score
 from sklearn.model_selection import GroupKFold, PredefinedSplit, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import check_dataframe_column_names_consistency, parametrize_with_checks
 
 from voxelboard.benchmark.encoding.estimators import BandedRidgeCV, FractionalRidgeCV, StoryRidgeCV, story_folds
 from voxelboard.benchmark.encoding.reference import himalaya_backend
@@ -56,16 +56,23 @@ def test_fit_predict_score(data: dict[str, Any], name: str) -> None:
         one.score(data["X_test"], data["Y_test"])
 
 
-@parametrize_with_checks(
-    [
-        StoryRidgeCV(segments=5),
-        BandedRidgeCV({"first": slice(0, 1), "rest": slice(1, None)}, gammas=5, segments=5),
-        FractionalRidgeCV(segments=5),
-    ]
-)
+CHECKED = [
+    StoryRidgeCV(segments=5),
+    BandedRidgeCV({"first": slice(0, 1), "rest": slice(1, None)}, gammas=5, segments=5),
+    FractionalRidgeCV(segments=5),
+]
+
+
+@parametrize_with_checks(CHECKED)
 def test_scikit_learns_own_checks(estimator: Any, check: Any) -> None:
     """All of them but that of array API inputs, which skips itself; no failure is expected."""
     check(estimator)
+
+
+@pytest.mark.parametrize("estimator", CHECKED, ids=lambda estimator: type(estimator).__name__)
+def test_names_of_columns_are_kept_and_checked(estimator: Any) -> None:
+    """scikit-learn's check, which is not among those that it gives to others."""
+    check_dataframe_column_names_consistency(type(estimator).__name__, estimator)
 
 
 def test_segments_stand_in_for_stories_where_no_groups_can_be_passed(data: dict[str, Any]) -> None:
