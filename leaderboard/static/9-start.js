@@ -8,6 +8,12 @@ function start() {
   document.documentElement.setAttribute("data-ready", "");
 }
 window.voxelboardTests = { rankOverall: rankOverall, decompose: decompose, tTwoSided: tTwoSided, tQuantile: tQuantile, holm: holm, pairedDifference: pairedDifference, parseFilter: parseFilter, csvCell: csvCell, latex: latex };
-// After the first paint: a table of hundreds of rows takes a while to get its controls.
-function afterPaint() { requestAnimationFrame(function () { setTimeout(start); }); }
+// After the first paint: a table of hundreds of rows takes a while to get its controls. Where nothing is painted (a tab behind
+// others, a page that is archived) a second after loading.
+function afterPaint() {
+  var started = false;
+  function once() { if (!started) { started = true; start(); } }
+  requestAnimationFrame(function () { setTimeout(once); });
+  setTimeout(once, 1000);
+}
 if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", afterPaint); else afterPaint();

@@ -82,6 +82,14 @@ def test_without_script_every_page_is_whole(address: str, site: Path, open_page:
     assert page.locator("table:visible, .steps:visible, .sub:visible").count() > 0
 
 
+def test_a_page_that_is_never_painted_gets_its_controls(site: Path, open_page: OpenPage) -> None:
+    page = open_page(site / "index.html", wait=False)
+    page.add_init_script("window.requestAnimationFrame = () => 0")
+    page.reload()
+    page.wait_for_selector("html[data-ready]", state="attached", timeout=10_000)
+    assert page.locator(".tools:visible").count() > 0
+
+
 @pytest.mark.parametrize("address", [PAGES[0], PAGES[1], PAGES[3]])
 def test_print_hides_what_cannot_be_used_on_paper(address: str, site: Path, open_page: OpenPage) -> None:
     page = open_page(site / address, color_scheme="dark")
