@@ -87,7 +87,7 @@ def extract_features(
 
 def resample_states(states: Array, story: Story, protocol: Protocol) -> Array:
     """(n_layers, n_words, n_features) states of words -> (n_layers, n_trs, n_features) at TRs."""
-    if not np.isfinite(states).all():
+    if not _all_finite(states):
         layer, word, _ = (int(axis[0]) for axis in np.nonzero(~np.isfinite(states)))
         raise InvalidNumbers(
             f"story {story.name!r}: the state of word {word} {story.words[word]!r} in layer {layer} is not finite"
@@ -97,6 +97,14 @@ def resample_states(states: Array, story: Story, protocol: Protocol) -> Array:
     for layer, target in zip(states, at_trs, strict=True):
         target[:] = resample(layer, story)
     return at_trs
+
+
+def _all_finite(states: Array) -> bool:
+    """Whether no number is NaN or infinite: their sums say it a dozen times as fast, unless they overflow."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if all(np.isfinite(layer.sum()) for layer in states):
+            return True
+    return bool(np.isfinite(states).all())
 
 
 def feature_key(identity: ModelIdentity, story: Story, protocol: Protocol) -> dict[str, object]:

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from voxelboard.benchmark.errors import InvalidNumbers, UserError
-from voxelboard.benchmark.features.extract import extract_features
+from voxelboard.benchmark.features.extract import extract_features, resample_states
 from voxelboard.benchmark.features.store import FeatureStore
 from voxelboard.benchmark.models.base import ModelIdentity, Progress
 from voxelboard.benchmark.protocol import LANCZOS, V1, ContextPolicy
@@ -61,6 +61,16 @@ def test_a_second_run_reads_the_store_and_another_protocol_does_not(tmp_path: Pa
 def test_states_that_are_not_finite_stop_the_run(tmp_path: Path) -> None:
     with pytest.raises(InvalidNumbers, match="word 3 'w3' in layer 1"):
         extract_features(VisibleWords(poison=True), {"s": one_word_a_tr(5)}, V1, FeatureStore(tmp_path))
+
+
+def test_infinite_states_of_both_signs_are_found_and_large_ones_are_none() -> None:
+    story = one_word_a_tr(5)
+    states = np.ones((2, 5, 3), dtype=np.float32)
+    states[0, 1, 1], states[0, 4, 2] = np.inf, -np.inf
+    with pytest.raises(InvalidNumbers, match="word 1 'w1' in layer 0"):
+        resample_states(states, story, V1)
+    large = np.full((2, 5, 3), 3e38, dtype=np.float32)  # their sum is beyond float32
+    np.testing.assert_array_equal(resample_states(large, story, V1), large)
 
 
 class Stopping(VisibleWords):
