@@ -46,6 +46,11 @@ def compare_context(board: Board, pages: Mapping[Entry, str], tables: Mapping[in
     }
 
 
+def _percent(share: float) -> str:
+    """No certainty: what would be rounded to 0 or 100 is a bound."""
+    return "<1" if share < 0.005 else ">99" if share >= 0.995 else f"{100 * share:.0f}"
+
+
 def _matrix(table: Table) -> Markup:
     """Paired differences among the first rows, row minus column."""
     rows = [row for row in table.ranked if is_whole(row)][:_MAX_MODELS]
@@ -68,7 +73,7 @@ def _matrix(table: Table) -> Markup:
             )
             title = f"{text}, standard error {number(float(found.se[i, j]))}, p (Holm) {found.p_holm[i, j]:.2g}"
             value = element("b", text) if sure else Markup("") + text
-            chance = element("small", f"{100 * better:.0f} %")
+            chance = element("small", f"{_percent(better)} %")
             cells.append(element("td", value + Markup(" ") + chance, class_="yes" if sure else "tie", title=title))
         lines.append(element("tr", Markup("").join(cells)))
     caption = (

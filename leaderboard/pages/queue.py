@@ -35,7 +35,7 @@ def queue_context(board: Board, pages: Mapping[Entry, str], queue: QueueSnapshot
         "queued": _requests(queue),
         "counts": _counts(queue),
         "skipped": [
-            {"model": plain(one.model), "reason": plain(one.reason, 200), "seen": plain(one.seen_at, 10)}
+            {"model": plain(one.model), "reason": plain(one.reason, 200), "seen": plain(one.seen_at[:10], 10)}
             for one in (queue.skipped if queue else ())[:_MAX_ROWS]
         ],
         "has_queue": queue is not None,
