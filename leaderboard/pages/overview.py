@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tables of several tasks side by side, as plain values for the template."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -63,9 +63,16 @@ def _weights(overview: Overview) -> str:
     left = [column for column in overview.columns if column.weight == 0]
     text = f"The overall score is the mean over tasks in absolute units ({', '.join(parts)}); nothing is imputed."
     if left:
-        outside = ", ".join(f"{plain(c.table.column.task, 40)} ({plain(c.outside)})" for c in left)
-        text += f" Beside the mean: {outside}."
+        outside = dict.fromkeys(f"{_shortest(c, overview.columns)} ({plain(c.outside)})" for c in left)
+        text += f" Beside the mean: {', '.join(outside)}."
     return text
+
+
+def _shortest(column: OverviewColumn, columns: Sequence[OverviewColumn]) -> str:
+    """The task, with the data set where another one of the task is treated otherwise."""
+    of_task = [other.outside for other in columns if other.table.column.task == column.table.column.task]
+    name = plain(column.table.column.task, 40)
+    return name if len(set(of_task)) == 1 else f"{name} on {plain(column.table.column.dataset, 60)}"
 
 
 def _column(column: OverviewColumn, href: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from board_pages import ARTEFACTS, PAGES, OpenPage
+from planted_analyses import DECODED, MAPS, NETS
 from planted_records import HOSTILE, Plant
 
 from voxelboard.benchmark.statistics.overall import rank_overall
@@ -142,6 +143,20 @@ def test_the_page_of_studies_is_accessible_valid_and_fits_a_phone(
     address = studied_site / "studies.html"
     test_every_page_is_accessible_in_both_themes_and_fits_a_phone(address.name, studied_site, node_modules, open_page)
     validate([address], node_modules, tmp_path)
+
+
+def test_the_page_of_caption_analyses_is_accessible_valid_and_fits_a_phone(
+    node_modules: Path, open_page: OpenPage, tmp_path: Path
+) -> None:
+    plant = Plant(tmp_path / "results", task="captions", dataset="simulated-captions")
+    plant.submission("org/one", 0.1)
+    for tables in (MAPS, NETS, DECODED):
+        path = plant.results / "studies" / "captions" / "one" / f"{tables.stamp.analysis}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tables.save(path)
+    page = render(plant.results, tmp_path / "board").parent / "captions.html"
+    test_every_page_is_accessible_in_both_themes_and_fits_a_phone(page.name, page.parent, node_modules, open_page)
+    validate([page], node_modules, tmp_path)
 
 
 def test_a_long_table_is_whole_with_and_without_script(tmp_path: Path, open_page: OpenPage) -> None:

@@ -4,6 +4,7 @@
 import json
 import re
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -142,6 +143,13 @@ def test_the_feed_the_badges_and_the_sitemap(demo_results: Path, tmp_path: Path)
         assert (plain / link.attrib["href"]).is_file()
     site = render(demo_results, tmp_path / "site", site_url="https://example.org/board/").parent
     feed = ET.parse(site / "feed.xml").getroot()
+    for one in (feed, *feed.findall(f"{ATOM}entry")):  # RFC 4287: what a feed and an entry must have
+        for name in ("id", "title", "updated"):
+            assert len(one.findall(f"{ATOM}{name}")) == 1, name
+            assert one.findtext(f"{ATOM}{name}")
+        assert datetime.fromisoformat(one.findtext(f"{ATOM}updated") or "").tzinfo is not None
+    assert feed.findtext(f"{ATOM}author/{ATOM}name")
+    assert {link.attrib["rel"] for link in feed.findall(f"{ATOM}link")} == {"alternate", "self"}
     ids = [one.text for one in feed.iter(f"{ATOM}id")]
     assert len(set(ids)) == len(ids) > 5
     assert all(

@@ -22,4 +22,6 @@ PAGES = (
     "releases.html",
     "diff.html",
     "releases/2026.1/index.html",
+    "tasks/captions--simulated-captions.html",
+    "tasks/ablation--simulated-ablation.html",
 )
