@@ -216,7 +216,8 @@ def load_ablation(name: str, parser: Parser) -> Ablation:
     if parts and kind == "remove":
         return Ablation(name, f"{' '.join(parts)} removed", remove_parts(parts))
     if parts and kind == "random":
-        return Ablation(name, f"as many random words as {group}s replaced by {RANDOM_WORD}", random_control(parts))
+        many = f"{group} words" if group in ("content", "function") else f"{group}s"
+        return Ablation(name, f"as many random words as {many} replaced by {RANDOM_WORD}", random_control(parts))
     raise unknown_name("ablation", name, ablation_names(), "or PART=TAG,PART=TAG for a replacement of your own")
 
 
@@ -225,7 +226,10 @@ def _own_map(name: str) -> Ablation:
     for pair in name.split(","):
         part, _, tag = pair.partition("=")
         if not part or not tag or any(c.isspace() for c in tag):
-            raise UserError(f"{pair!r} in {name!r} is no PART=TAG", "write for instance NOUN=NNOUN,PROPN=NNOUN")
+            raise UserError(
+                f"{pair!r} in {name!r} is no PART=TAG",
+                "write for instance NOUN=NNOUN,PROPN=NNOUN; versions with a name go into an --ablation of their own",
+            )
         tags[part] = tag
     return Ablation(name, "a replacement of one's own", replace_parts(tags))
 

@@ -66,7 +66,10 @@ class StudyPlan:
 
     def __post_init__(self) -> None:
         if ORIGINAL not in self.corpus.ablations:
-            raise UserError("a study needs the version 'original': every difference is one to it")
+            raise UserError(
+                "a study needs the version 'original': every difference is one to it",
+                f"add it: --ablation {','.join((ORIGINAL, *self.corpus.ablations))}",
+            )
 
 
 @dataclass(frozen=True)
