@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``voxelboard study corpus|train|run|report``: corpora without syntax or meaning, models trained on them, what it costs."""
+"""``voxelboard study list|corpus|perturb|run|report``: corpora without syntax or meaning, models trained on them, what it costs."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -101,9 +103,48 @@ def corpus(
     put_table(("version", "words", "replaced", "removed", "sha256"), rows, right=(1, 2, 3))
 
 
-def _manifest_json(manifest: Any) -> dict[str, Any]:
-    from dataclasses import asdict
+@study_app.command()
+def perturb(
+    sentences: Annotated[
+        Path,
+        typer.Argument(
+            help="One sentence a line, a blank line ends a passage; or .jsonl with text, passage and topic."
+        ),
+    ],
+    perturbation: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--as",
+            envvar="VOXELBOARD_PERTURBATION",
+            help="Perturbation of the catalogue; comma-separated or several times. [default: all that these sentences allow]",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", envvar="VOXELBOARD_SEED", min=0, help="Of random draws.")] = 42,
+) -> None:
+    """Print sentences with other orders, without classes of words, or in each other's places: a line of JSON each."""
+    from voxelboard.benchmark.errors import UserError
+    from voxelboard.benchmark.stimuli.perturbed_sentences import (
+        perturb_sentences,
+        read_sentences,
+        sentence_perturbations,
+    )
 
+    given = read_sentences(sentences)
+    for name in split_names(perturbation) or sentence_perturbations():
+        try:
+            texts = perturb_sentences(given, name, seed)
+        except UserError as error:
+            if perturbation:
+                raise
+            say(f"{name} left out: {error.message}")
+            continue
+        for sentence, text in zip(given, texts, strict=True):
+            line = {"perturbation": name, **asdict(sentence), "text": text, "original": sentence.text}
+            put(json.dumps(line, ensure_ascii=False))
+
+
+def _manifest_json(manifest: Any) -> dict[str, Any]:
     return {key: value for key, value in asdict(manifest).items() if key != "shards"}
 
 
