@@ -19,7 +19,8 @@ def canonical(value: dict[str, Any]) -> str:
 def text_digest(text: bytes) -> str:
     """SHA-256 of the canonical text of a record without its environment.
 
-    A field that a later version adds does not change it, so records that nobody touched do not look like new ones.
+    A field that a later version adds does not change it, so records that nobody touched do not look like new ones. A text
+    with the breaks of a canonical one is taken as it is: whoever only moved its keys has changed it.
 
     Parameters
     ----------

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from voxelboard.benchmark.errors import DataError, UserError
 from voxelboard.benchmark.protocol import V1
 from voxelboard.benchmark.record_stamps import DatasetStamp, ModelStamp, ProtocolStamp
+from voxelboard.benchmark.record_text import canonical, stored_digest, text_digest
 from voxelboard.benchmark.records import (
     CellError,
     Estimate,
@@ -32,6 +33,17 @@ from voxelboard.benchmark.records import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+ENVIRONMENT: dict[str, object] = {
+    "versions": {"numpy": "2"},
+    "device": "cpu",
+    "n_threads": 1,
+    "seconds": {},
+    "peak_memory_bytes": 1,
+    "started_at": "2026-01-01T00:00:00",
+    "command": "voxelboard run",
+}
 
 
 def make_record(estimate: float = 0.25, **changes: object) -> Record:
@@ -145,17 +157,36 @@ def test_half_a_record_is_refused(changes: dict[str, object], message: str) -> N
 
 
 def test_the_digest_ignores_the_environment_and_nothing_else() -> None:
-    environment = {
-        "versions": {"numpy": "2"},
-        "device": "cpu",
-        "n_threads": 1,
-        "seconds": {},
-        "peak_memory_bytes": 1,
-        "started_at": "2026-01-01T00:00:00",
-        "command": "voxelboard run",
-    }
-    assert make_record(environment=environment).digest == make_record().digest
+    assert make_record(environment=ENVIRONMENT).digest == make_record().digest
     assert make_record(0.26).digest != make_record().digest
+
+
+@pytest.mark.parametrize("environment", [None, ENVIRONMENT], ids=["none", "some"])
+def test_the_digest_of_a_file_is_that_of_its_record_in_any_layout(
+    environment: dict[str, object] | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "sub-01.json"
+    hostile = CellError(kind="bug", message='says "a": {\n  "environment": null,\n  "b"} \u00e9\x7f')
+    record = write_record(path, make_record(environment=environment, error=hostile))
+    value = json.loads(path.read_bytes())
+    assert stored_digest(path) == read_record(path).digest == record.digest
+    for text in (json.dumps(value), json.dumps(value, indent=4), json.dumps(value, indent=2).replace("\n", "\r\n")):
+        assert text_digest(text.encode()) == record.digest
+    value.pop("environment")
+    assert text_digest(json.dumps(value).encode()) == record.digest
+    value["subject"] = "sub-02"
+    assert text_digest(canonical(value).encode()) != record.digest
+
+
+def test_a_field_that_an_older_file_lacks_does_not_change_its_digest(tmp_path: Path) -> None:
+    path = tmp_path / "sub-01.json"
+    write_record(path, make_record())
+    value = json.loads(path.read_bytes())
+    del value["partial"]
+    path.write_text(canonical(value) + "\n", encoding="utf-8")
+    before = stored_digest(path)
+    assert read_record(path).digest != before, "the record knows the field"
+    assert stored_digest(path) == before == text_digest(json.dumps(value).encode())
 
 
 def test_the_committed_schema_is_the_generated_one() -> None:
