@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bench_ridge import N_FOLDS, Data, job, medium_precision, relative, timed
+from bench_ridge import N_FOLDS, Data, agree, job, relative, timed
 from numpy.typing import NDArray
 from sklearn.model_selection import PredefinedSplit
 
@@ -51,100 +51,8 @@ def test_fir_gram(benchmark: Any, wide: Data, build: Any, dtype: torch.dtype) ->
     assert float((found - exact).abs().max() / exact.abs().max()) < tolerance
 
 
-# ------------------------------------------------------------------------------------------------------- flat, p > n
-
 ALPHAS = np.logspace(1, 6, 10)
-
-
-@pytest.fixture(scope="module")
-def flat() -> Data:
-    return Data(1000, 768, 8000)
-
-
-def flat_ours(data: Data, **options: Any) -> tuple[Any, Any]:
-    gram = primal_problem(data.X, data.X_test).to_dual()
-    fit = fit_ridge(gram, data.Y, data.folds, relative(ALPHAS, data.X), selection="correlation", **options)
-    return fit.alphas, fit.cv_scores
-
-
-def flat_himalaya(data: Data) -> tuple[Any, Any]:
-    from himalaya.kernel_ridge import KernelRidgeCV
-    from himalaya.scoring import correlation_score
-
-    with himalaya_backend("torch"):
-        model = KernelRidgeCV(
-            alphas=ALPHAS,
-            cv=PredefinedSplit(data.folds),
-            warn=False,
-            solver_params={
-                "score_func": correlation_score,
-                "n_targets_batch": 2000,
-                "n_alphas_batch": 5,
-                "n_targets_batch_refit": 400,
-            },
-        ).fit(torch.as_tensor(data.X).float(), torch.as_tensor(data.Y))
-        model.predict(torch.as_tensor(data.X_test).float())
-    return np.asarray(model.best_alphas_), np.asarray(model.cv_scores_)
-
-
-def flat_himalaya_same_blas(data: Data) -> tuple[Any, Any]:
-    with medium_precision():
-        return flat_himalaya(data)
-
-
-def flat_himalaya_expert(data: Data) -> tuple[Any, Any]:
-    """One kernel, no refit and no prediction: less than the others do."""
-    from himalaya.kernel_ridge import solve_multiple_kernel_ridge_random_search
-    from himalaya.scoring import correlation_score
-
-    with himalaya_backend("torch"):
-        X = torch.as_tensor(data.X).float()
-        deltas, _, scores = solve_multiple_kernel_ridge_random_search(
-            (X @ X.T)[None],
-            torch.as_tensor(data.Y),
-            n_iter=torch.ones(1, 1),
-            alphas=torch.as_tensor(ALPHAS).float(),
-            score_func=correlation_score,
-            cv=PredefinedSplit(data.folds),
-            return_weights=None,
-            n_targets_batch=2000,
-            n_alphas_batch=5,
-            progress_bar=False,
-        )
-    return np.exp(-np.asarray(deltas)[0]), np.asarray(scores)[0]
-
-
-FLAT: dict[str, Callable[[Data], tuple[Any, Any]]] = {
-    "ours": flat_ours,
-    "ours_bf16_screened": lambda data: flat_ours(data, screening="bfloat16"),
-    "ours_float32_factors": lambda data: flat_ours(data, precision="float32"),
-    "himalaya_default": flat_himalaya,
-    "himalaya_same_blas": flat_himalaya_same_blas,
-    "himalaya_expert": flat_himalaya_expert,
-}
-
-
-@pytest.fixture(scope="module")
-def flat_expected(flat: Data) -> tuple[Any, Any]:
-    return flat_ours(flat)
-
-
-@job("flat CV n1000 p3072 V8000 A10 F5")
-@pytest.mark.parametrize("name", FLAT)
-def test_flat_cv(benchmark: Any, flat: Data, flat_expected: tuple[Any, Any], name: str) -> None:
-    alphas, scores = timed(benchmark, lambda: FLAT[name](flat), lambda: flat_ours(flat))
-    agree(benchmark, alphas, scores, flat_expected)
-
-
-def agree(benchmark: Any, alphas: Any, scores: Any, expected: tuple[Any, Any]) -> None:
-    """Alphas equal except at ties, scores equal to float32 of the reference's eigendecomposition."""
-    difference = np.abs(scores - expected[1])
-    same = float((np.abs(np.log10(alphas / expected[0])) < 1e-3).mean())
-    benchmark.extra_info.update(same_alpha=same, median=float(np.median(difference)), max=float(difference.max()))
-    assert same > 0.99
-    assert np.median(difference) < 1e-5
-    assert difference.max() < 1e-3
-
+FASTEST: dict[str, Any] = {"precision": "float32", "search": "thinned"}
 
 # ------------------------------------------------------------------------------------------------------------ p < n
 
@@ -191,13 +99,13 @@ def test_primal_cv(benchmark: Any, tall: Data, solve: Any) -> None:
 
 @pytest.fixture(scope="module")
 def outer() -> Data:
-    return Data(1000, 300, 3000)
+    return Data(1500, 384, 4000)
 
 
-def nested_ours(data: Data) -> tuple[Any, Any]:
+def nested_ours(data: Data, **options: Any) -> tuple[Any, Any]:
     gram = primal_problem(data.X, data.X_test).to_dual()
     alphas = relative(ALPHAS, data.X)
-    fit = nested_ridge(gram, data.Y, data.folds, alphas, selection="correlation")
+    fit = nested_ridge(gram, data.Y, data.folds, alphas, selection="correlation", **options)
     return fit.alpha_grid[fit.alpha_index].T, _outer_r(data, fit.predictions)
 
 
@@ -237,10 +145,19 @@ def nested_himalaya(data: Data) -> tuple[Any, Any]:
     return np.stack(alphas, axis=1), _outer_r(data, predictions)
 
 
-@job("nested CV 5x4 n1000 p1200 V3000 A10")
-@pytest.mark.parametrize("solve", [nested_ours, nested_himalaya], ids=["ours", "himalaya_per_outer_fold"])
-def test_nested_cv(benchmark: Any, outer: Data, solve: Any) -> None:
-    alphas, scores = timed(benchmark, lambda: solve(outer), lambda: nested_ours(outer))
+NESTED: dict[str, Callable[[Data], tuple[Any, Any]]] = {
+    "ours": nested_ours,
+    "ours_float32": lambda data: nested_ours(data, precision="float32"),
+    "ours_float32_thinned": lambda data: nested_ours(data, **FASTEST),
+    "himalaya_per_outer_fold": nested_himalaya,
+}
+
+
+@job("nested CV 5x4 n1500 p1536 V4000 A10")
+@pytest.mark.parametrize("name", NESTED)
+def test_nested_cv(benchmark: Any, outer: Data, name: str) -> None:
+    ours = NESTED["ours_float32"]
+    alphas, scores = timed(benchmark, lambda: NESTED[name](outer), lambda: ours(outer), rounds=1)
     expected = nested_ours(outer)
     same = np.abs(np.log10(alphas / expected[0])) < 1e-3
     benchmark.extra_info.update(same_alpha=float(same.mean()))

@@ -68,7 +68,7 @@ def relative(alphas: NDArray[np.float64], X: NDArray[np.float64]) -> list[float]
     return (alphas / ((X**2).sum() / len(X))).tolist()
 
 
-def timed(benchmark: Any, run: Callable[[], Any], ours: Callable[[], Any] | None = None) -> Any:
+def timed(benchmark: Any, run: Callable[[], Any], ours: Callable[[], Any] | None = None, rounds: int = ROUNDS) -> Any:
     """The result of ``run``; its time goes into the table. One thread.
 
     ``ours`` runs before every round, so that ``extra_info["ratio"]`` compares neighbours in time: on a shared machine
@@ -85,9 +85,19 @@ def timed(benchmark: Any, run: Callable[[], Any], ours: Callable[[], Any] | None
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        result = benchmark.pedantic(run, setup=run_ours, rounds=ROUNDS, iterations=1)
+        result = benchmark.pedantic(run, setup=run_ours, rounds=rounds, iterations=1)
     finally:
         torch.set_num_threads(before)
     if beside:
         benchmark.extra_info.update(ratio=benchmark.stats.stats.median / float(np.median(beside)))
     return result
+
+
+def agree(benchmark: Any, alphas: Any, scores: Any, expected: tuple[Any, Any]) -> None:
+    """Alphas equal except at ties, scores equal to float32 of the reference's eigendecomposition."""
+    difference = np.abs(scores - expected[1])
+    same = float((np.abs(np.log10(alphas / expected[0])) < 1e-3).mean())
+    benchmark.extra_info.update(same_alpha=same, median=float(np.median(difference)), max=float(difference.max()))
+    assert same > 0.99
+    assert np.median(difference) < 1e-5
+    assert difference.max() < 1e-3
