@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from voxelboard.benchmark.encoding.alpha_search import Search
 from voxelboard.benchmark.encoding.designs import Device, Problem, SegmentedDesign, SegmentLike
-from voxelboard.benchmark.encoding.operators import make_operators
+from voxelboard.benchmark.encoding.operators import Precision, make_operators
 from voxelboard.benchmark.encoding.reference import himalaya_backend
 from voxelboard.benchmark.encoding.ridge import (
     DEFAULT_TARGET_BLOCK,
@@ -163,14 +164,16 @@ def search_bands(
     *,
     selection: Selection = "squared_error",
     target_block: int | None = None,
+    precision: Precision = "float64",
     screening: Screening | None = None,
+    search: Search = "every",
 ) -> BandedSearch:
     """Score every draw of band weights with its best alpha, for every target, by left-out folds.
 
     Parameters
     ----------
     problem : of :func:`banded_problem`.
-    responses, folds, selection, target_block, screening : as in :func:`fit_ridge`.
+    responses, folds, selection, target_block, precision, screening, search : as in :func:`fit_ridge`.
     gammas : (n_draws, n_bands) not negative, each with a positive sum.
     alphas : positive, in the units of the Grams (of mean_row_power 1 when normalised).
 
@@ -187,7 +190,7 @@ def search_bands(
     order, slices, _ = sort_by_fold(folds)
     none = problem.grams.new_zeros(0, problem.n_train)
     first = Problem("dual", problem.grams[0], none, none[:, 0], 0)
-    check_arguments(first, responses, folds, alphas, screening, "target")
+    check_arguments(first, responses, folds, alphas, screening, "target", search)
     where = problem.grams.device
     index = torch.as_tensor(order, device=where)
     ordered = BandedProblem(problem.names, problem.grams[:, index][:, :, index], problem.crosses)
@@ -204,9 +207,9 @@ def search_bands(
             slices,
             grid.tolist(),
             centred=selection == "correlation",
-            precision="float64",
+            precision=precision,
         )
-        found, _, remarks = all_statistics(operators, stream, grid, selection, screening, "every")
+        found, _, remarks = all_statistics(operators, stream, grid, selection, screening, search)
         choice = choose_alpha(found.c, found.q, found.y2, grid, selection, "target", len(order))
         scores[i], chosen[i] = choice.scores, choice.index
         notes += [f"draw {i}: {remark}" for remark in remarks]
