@@ -54,7 +54,9 @@ Brain.prototype.build = function () {
   [this.pick, this.minus].forEach(function (input) { input.addEventListener("change", function () { self.choose(); }); });
   this.threshold.addEventListener("input", function () { self.draw(); });
   this.canvas.addEventListener("pointermove", function (event) { self.read(event); });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", function () { self.draw(); });
+  ["(prefers-color-scheme: dark)", "print"].forEach(function (medium) {
+    matchMedia(medium).addEventListener("change", function () { self.draw(); });
+  });
   controls.hidden = false;
   var place = this.figure.querySelector(".canvas");
   place.textContent = "";

@@ -315,7 +315,9 @@ def test_a_broken_expression_is_explained(site: Path, open_page: OpenPage) -> No
 def test_facets_narrow_and_stay_in_the_address(site: Path, open_page: OpenPage) -> None:
     page = open_page(site / "index.html")
     page.locator("summary", has_text="Facets").click()
-    page.locator("fieldset", has_text="family").get_by_label("Quill").check()
+    tick = page.locator("fieldset", has_text="family").get_by_label("Quill")
+    assert tick.bounding_box()["width"] < 30  # beside its label, not on a line of its own
+    tick.check()
     assert set(order_of(page)) == {"Quill 0.3B", "Quill 1B", "Quill 7B"}
     again = open_page(site / "index.html", "#" + page.url.partition("#")[2])
     assert order_of(again) == order_of(page)
@@ -404,32 +406,51 @@ def test_everything_can_be_done_from_the_keyboard(site: Path, open_page: OpenPag
 # ---- brain
 
 
+# of the pixels of a map
+MAP_SUM = "one => { const c = one.querySelector('canvas'); const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; let s = 0; for (let i = 0; i < d.length; i += 97) s = (s * 31 + d[i]) % 1000003; return s; }"
+
+
 def test_the_map_is_drawn_and_changes(site: Path, open_page: OpenPage) -> None:
     pytest.importorskip("nilearn", reason="needs nilearn: pip install nilearn")
     page = open_page(site / f"models/{QUILL}.html")
     page.wait_for_selector(".brain canvas[aria-label]")
     figure = page.locator("figure.brain").first
-    sums = "one => { const c = one.querySelector('canvas'); const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; let s = 0; for (let i = 0; i < d.length; i += 97) s = (s * 31 + d[i]) % 1000003; return s; }"
-    first = figure.evaluate(sums)
+    first = figure.evaluate(MAP_SUM)
     seen = {first}
     figure.get_by_label("Threshold").fill("60")
-    seen.add(figure.evaluate(sums))
+    seen.add(figure.evaluate(MAP_SUM))
     assert "at or above" in figure.locator("canvas").first.get_attribute("aria-label")
     figure.get_by_label("Threshold").fill("0")
     minus = figure.locator("select[id$=minus]")
     minus.select_option(label="Fjord large")
     page.wait_for_selector('.brain canvas[aria-label*="minus Fjord large"]')
-    seen.add(figure.evaluate(sums))
+    seen.add(figure.evaluate(MAP_SUM))
     minus.select_option(label="nothing")
     for name in ("preferred layer", "which level wins", "raw r"):
         figure.locator("select[id$=map]").select_option(label=name)
-        seen.add(figure.evaluate(sums))
+        seen.add(figure.evaluate(MAP_SUM))
     figure.locator("select[id$=map]").select_option(label="r beyond confounds")
-    assert figure.evaluate(sums) == first
+    assert figure.evaluate(MAP_SUM) == first
     figure.get_by_label("Region borders").check()
-    seen.add(figure.evaluate(sums))
+    seen.add(figure.evaluate(MAP_SUM))
     assert len(seen) == 7
     picture(page, "brain")
+
+
+def test_maps_are_printed_for_white_paper(site: Path, open_page: OpenPage) -> None:
+    pytest.importorskip("nilearn", reason="needs nilearn: pip install nilearn")
+    seen = {}
+    for theme in ("light", "dark"):
+        page = open_page(site / f"models/{QUILL}.html", color_scheme=theme)
+        page.wait_for_selector(".brain canvas[aria-label]")
+        seen[theme] = page.locator("figure.brain").first.evaluate(MAP_SUM)
+    page.emulate_media(media="print", color_scheme="dark")
+    for _ in range(100):  # the medium changes with the next frame
+        printed = page.locator("figure.brain").first.evaluate(MAP_SUM)
+        if printed != seen["dark"]:
+            break
+        page.wait_for_timeout(100)
+    assert printed == seen["light"] != seen["dark"]
 
 
 # ---- hostile strings
