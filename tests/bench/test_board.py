@@ -29,7 +29,7 @@ FIRST_PAINT = """() => new Promise(done => new PerformanceObserver(list => {
   if (found) done(found.startTime);
 }).observe({type: "paint", buffered: true}))"""
 
-pytestmark = pytest.mark.benchmark(group="board")
+pytestmark = [pytest.mark.benchmark(group="board"), pytest.mark.timeout(1800)]  # minutes at full size, planting included
 
 
 @pytest.fixture(scope="module")
