@@ -29,7 +29,10 @@ FIRST_PAINT = """() => new Promise(done => new PerformanceObserver(list => {
   if (found) done(found.startTime);
 }).observe({type: "paint", buffered: true}))"""
 
-pytestmark = [pytest.mark.benchmark(group="board"), pytest.mark.timeout(1800)]  # minutes at full size, planting included
+pytestmark = [
+    pytest.mark.benchmark(group="board"),
+    pytest.mark.timeout(1800),
+]  # minutes at full size, planting included
 
 
 @pytest.fixture(scope="module")
