@@ -10,7 +10,7 @@ is told of it, has the bytes of the full search.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -68,17 +68,13 @@ def node_indices(grid: FloatArray) -> NDArray[np.intp]:
 
 def search_alphas(
     sums: Sums, grid: FloatArray, selection: Selection, choices: FloatArray, *, search: Search
-) -> tuple[FoldStatistics, float]:
+) -> FoldStatistics:
     """Sums of every alpha, fold and target: exact where a pair is contested, rough or predicted elsewhere.
 
     Parameters
     ----------
     grid : (n_alphas,) absolute.
     choices : (n_choices, n_folds) weights of the folds' gains in each choice of alpha that will be made.
-
-    Returns
-    -------
-    the sums, and the share of pairs that was scored exactly.
     """
     everything = np.arange(len(grid))
     nodes = node_indices(grid) if search == "thinned" else everything
@@ -88,7 +84,7 @@ def search_alphas(
         sums.everywhere(everything.tolist(), found)
         for a in everything.tolist() if sums.is_rough else []:
             sums.at(a, np.arange(sums.n_targets), found)
-        return found, 1.0
+        return found
     known = _zeros(len(nodes), sums)
     sums.everywhere(nodes.tolist(), known)
     sampled = np.linspace(0, sums.n_targets - 1, _N_SAMPLED).astype(np.intp)
@@ -98,12 +94,12 @@ def search_alphas(
     curves = _Curves.fit(
         np.log(grid), nodes, _taken(seen, _FITTED), _taken(truth, _FITTED), nodes_are_exact=not sums.is_rough
     )
-    error = _largest_error(curves.of(_taken(seen, _MEASURED)), _taken(truth, _MEASURED), selection, choices)
+    errors = _largest_errors(curves.of(_taken(seen, _MEASURED)), _taken(truth, _MEASURED), selection, choices)
     contested = np.zeros((len(grid), sums.n_targets), dtype=bool)
     others = np.setdiff1d(np.arange(sums.n_targets), sampled)
     for here in np.array_split(others, -(-len(others) * choices.shape[0] * len(grid) // _TABLE)):
         predicted = curves.of(_taken(known, here))
-        contested[:, here] = _contested(*_gains_and_sizes(predicted, selection, choices), error)
+        contested[:, here] = _contested(*_gains_and_sizes(predicted, selection, choices), errors)
         found.c[:, :, here], found.q[:, :, here], found.y2[:, here] = predicted.c, predicted.q, predicted.y2
     if not sums.is_rough:
         contested[nodes] = False  # they are exact already
@@ -112,7 +108,7 @@ def search_alphas(
     contested[:, sampled] = True
     if not sums.is_rough:
         contested[nodes] = True
-    return found, float(contested.mean())
+    return replace(found, scored=contested)
 
 
 # of the sampled targets: where the curves are fitted, and where their error is measured
@@ -205,18 +201,28 @@ def _totals(table: FloatArray, choices: FloatArray) -> FloatArray:
     return totals
 
 
-def _largest_error(
+def _largest_errors(
     predicted: FoldStatistics, truth: FoldStatistics, selection: Selection, choices: FloatArray
 ) -> FloatArray:
-    """(n_alphas, 1) bound of the error of a predicted gain, relative to its size."""
+    """(n_alphas, n_alphas) bound of the error of the difference between two predicted gains, relative to their sizes.
+
+    What two alphas have in common, such as the rounding of the responses, is in their difference no more.
+    """
     gains, sizes = _gains_and_sizes(predicted, selection, choices)
-    difference = np.abs(gains - _gains_and_sizes(truth, selection, choices)[0])
-    relative = np.divide(difference, sizes, out=np.zeros_like(sizes), where=sizes > np.sqrt(_TINY))
-    return np.asarray(_SAFETY * relative.max(axis=(0, 2)))[:, None]
+    wrong = gains - _gains_and_sizes(truth, selection, choices)[0]
+    found = np.zeros((gains.shape[1], gains.shape[1]))
+    for a in range(len(found)):
+        difference, size = np.abs(wrong - wrong[:, [a]]), sizes + sizes[:, [a]]
+        relative = np.divide(difference, size, out=np.zeros_like(size), where=size > np.sqrt(_TINY))
+        found[a] = relative.max(axis=(0, 2))
+    return _SAFETY * found
 
 
-def _contested(gains: FloatArray, sizes: FloatArray, error: FloatArray) -> NDArray[np.bool_]:
-    """(n_alphas, n_targets): pairs that could be the best of any choice."""
-    sure = (gains - error * sizes).max(axis=1, keepdims=True)
-    mask: NDArray[np.bool_] = (gains + error * sizes >= sure).any(axis=0)
+def _contested(gains: FloatArray, sizes: FloatArray, errors: FloatArray) -> NDArray[np.bool_]:
+    """(n_alphas, n_targets): pairs that could be the best of any choice, as far as the predicted best one tells."""
+    mask = np.zeros(gains.shape[1:], dtype=bool)
+    for gain, size in zip(gains, sizes, strict=True):
+        best = gain.argmax(axis=0)[None]
+        largest, its_size = (np.take_along_axis(table, best, axis=0) for table in (gain, size))
+        mask |= gain + errors[:, best[0]] * (size + its_size) >= largest
     return mask

@@ -209,8 +209,8 @@ def search_bands(
             centred=selection == "correlation",
             precision=precision,
         )
-        found, _, remarks = all_statistics(operators, stream, grid, selection, screening, search)
-        choice = choose_alpha(found.c, found.q, found.y2, grid, selection, "target", len(order))
+        found, _, remarks = all_statistics(operators, stream, grid, selection, screening, search, inner=False)
+        choice = choose_alpha(found.c, found.q, found.y2, grid, selection, "target", len(order), found.scored)
         scores[i], chosen[i] = choice.scores, choice.index
         notes += [f"draw {i}: {remark}" for remark in remarks]
     return BandedSearch(draws, grid, scores, chosen, tuple(notes))

@@ -111,8 +111,10 @@ def bootstrap_ridge(
     operators = _DrawOperators(problem, draws, precision)
     built = BuiltOperators(operators, grid)
     sums = _DrawSums(built, operators, stream, centred=selection == "correlation")
-    found, _ = search_alphas(sums, grid, selection, np.ones((1, len(draws))), search=search)
-    choice = choose_alpha(found.c, found.q, found.y2, grid, selection, scope, sum(len(rows) for rows in draws))
+    found = search_alphas(sums, grid, selection, np.ones((1, len(draws))), search=search)
+    choice = choose_alpha(
+        found.c, found.q, found.y2, grid, selection, scope, sum(len(rows) for rows in draws), found.scored
+    )
     tests = [built.tests[a] for a in range(len(grid))]
     predictions = products_by_alpha(operators.whole, stream, tests, choice.index)
     return BootstrapFit(choice.index, grid[choice.index], grid, choice.scores, predictions)

@@ -95,7 +95,7 @@ def nested_ridge(
     pairs = list(pairs_of_folds(slices, groups, where))
     inverses = Inverses(gram, len(grid), precision)
     sums = PairSums(inverses, pairs, groups, stream, grid, centred=selection == "correlation", keep=search == "thinned")
-    found, _ = search_alphas(sums, grid, selection, _choices(groups), search=search)
+    found = search_alphas(sums, grid, selection, _choices(groups), search=search)
     n_inner = int(groups.max()) + 1
     c, q = (table.reshape(len(grid), len(slices), n_inner, -1) for table in (found.c, found.q))
     y2 = found.y2.reshape(len(slices), n_inner, -1)
@@ -104,7 +104,7 @@ def nested_ridge(
         used = _inner_groups(groups, o)
         n_rows = len(order) - (rows.stop - rows.start)
         parts = c[:, o, used], q[:, o, used], y2[o, used]
-        choice = choose_alpha(*parts, grid, selection, scope, n_rows)
+        choice = choose_alpha(*parts, grid, selection, scope, n_rows, found.scored)
         choices.append((choice.index, inner_statistics(*parts, choice.held_out)))
     alpha_index = np.stack([index for index, _ in choices])
     predictions = np.empty((len(order), stream.n_targets), dtype=np.float32)

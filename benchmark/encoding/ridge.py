@@ -45,7 +45,7 @@ class RidgeFit:
     alpha_index : (n_targets,) index into ``alpha_grid``; ``alphas`` (n_targets,) the absolute values.
     alpha_grid : (n_alphas,) absolute: relative alphas times trace(K) / n_train.
     test_predictions : (n_test, n_targets) float32, each target at its own alpha.
-    inner : statistics of the left-out folds at fold-held-out alphas, (n_folds, n_targets) each.
+    inner : statistics of the left-out folds at fold-held-out alphas, (n_folds, n_targets) each; no rows where not asked for.
     fold_ids : (n_folds,) the fold of each row of ``inner``.
     cv_scores : (n_targets,) at the chosen alpha: minus the mean squared error, or the mean fold correlation.
     weights : None, or (n_train, n_targets) dual / (n_columns, n_targets) primal float32, in the rows' given order.
@@ -81,6 +81,7 @@ def fit_ridge(
     precision: Precision = "float64",
     screening: Screening | None = None,
     search: Search = "every",
+    inner: bool = True,
     weights: bool = False,
 ) -> RidgeFit:
     """Fit every target by ridge regression without intercept, its alpha chosen by left-out folds.
@@ -102,6 +103,9 @@ def fit_ridge(
     search : "every" scores each alpha for each target; "thinned" scores some alphas, and of the others those that could be a
         target's best (``alpha_search``). The same bytes come out, in less time for many alphas a decade and some thousand
         targets; with fewer, and for narrow designs, which are scored in feature space, it is "every".
+    inner : also choose an alpha without each fold, and return what the left-out folds say at those. Where only the test rows
+        matter, False leaves ``RidgeFit.inner`` without rows: one choice is made for each target instead of 1 + n_folds, so that
+        screening and a thinned search have fewer pairs to score.
     weights : also return the weights, of the size of the responses (dual) or of the design (primal). At small alphas
             float32 dual weights are large: predictions made with them are good to 1e-4, primal ones to 1e-6.
 
@@ -118,25 +122,26 @@ def fit_ridge(
     grid = absolute_alphas(given, relative_alphas)
     order, slices, fold_ids = sort_by_fold(folds)
     problem = _accurate_form(given, slices)
-    centred = selection == "correlation"
     rows = torch.as_tensor(order, device=where)
     stream = TargetStream(responses, order, where, target_block or DEFAULT_TARGET_BLOCK)
+    centred = selection == "correlation"
     operators: Operators
     if problem.form == "primal" and screening is None and FeatureOperators.suits(problem.train.shape[1], slices):
         operators = narrow = FeatureOperators(problem, rows, slices, float(grid.min()), centred=centred)
-        statistics = narrow.statistics(stream, grid)
+        found = narrow.statistics(stream, grid)
         tests, notes = [narrow.build(alpha).test for alpha in grid.tolist()], list[str]()
     else:
         operators = make_operators(problem, rows, slices, grid.tolist(), centred=centred, precision=precision)
-        statistics, tests, notes = all_statistics(operators, stream, grid, selection, screening, search)
-    choice = choose_alpha(statistics.c, statistics.q, statistics.y2, grid, selection, scope, problem.n_train)
+        found, tests, notes = all_statistics(operators, stream, grid, selection, screening, search, inner=inner)
+    choice = choose_alpha(found.c, found.q, found.y2, grid, selection, scope, problem.n_train, found.scored)
+    told = slice(None if inner else 0)
     return RidgeFit(
         alpha_index=choice.index,
         alphas=grid[choice.index],
         alpha_grid=grid,
         test_predictions=products_by_alpha(operators, stream, tests, choice.index),
-        inner=inner_statistics(statistics.c, statistics.q, statistics.y2, choice.held_out),
-        fold_ids=fold_ids,
+        inner=inner_statistics(found.c[:, told], found.q[:, told], found.y2[told], choice.held_out[told]),
+        fold_ids=fold_ids[told],
         cv_scores=choice.scores,
         weights=_weights(given, operators, stream, grid, choice.index) if weights else None,
         notes=tuple(notes),
@@ -201,17 +206,21 @@ def all_statistics(
     selection: Selection,
     screening: Screening | None,
     search: Search,
+    *,
+    inner: bool,
 ) -> tuple[FoldStatistics, list[torch.Tensor], list[str]]:
     """Statistics of every alpha, fold and target, the test matrix of every alpha, and the notes.
 
-    With screening or a thinned search they are those of the full search only where an alpha could be chosen.
+    With screening or a thinned search they are those of the full search only where an alpha could be chosen: by all folds,
+    and with ``inner`` also by all but one.
     """
     built = BuiltOperators(operators, grid)
     sums = FoldSums(operators, built, stream, centred=selection == "correlation", screening=screening)
-    choices = every_choice(len(operators.slices))
-    found, share = search_alphas(sums, grid, selection, choices, search=search)
+    choices = every_choice(len(operators.slices))[: None if inner else 1]
+    found = search_alphas(sums, grid, selection, choices, search=search)
     notes = [note for a in range(len(grid)) for note in built.notes[a]]
     if screening is not None or search == "thinned":
+        share = 1.0 if found.scored is None else float(found.scored.mean())
         notes.append(f"{search} alphas, {screening or 'no'} screening: {share:.1%} of the pairs scored in float32")
     return found, [built.tests[a] for a in range(len(grid))], notes
 

@@ -44,6 +44,7 @@ def choose_alpha(
     selection: Selection,
     scope: Scope,
     n_rows: int,
+    scored: NDArray[np.bool_] | None = None,
 ) -> AlphaChoice:
     """The alpha of each target, and the one it would have without each fold.
 
@@ -54,21 +55,30 @@ def choose_alpha(
     Parameters
     ----------
     c, q : (n_alphas, n_folds, n_targets); y2 : (n_folds, n_targets), see :class:`InnerStatistics`.
+    scored : None, or (n_alphas, n_targets) the pairs to choose from.
     """
     gains = fold_gains(c, q, y2, selection)
-    total = gains.sum(axis=1)
+    total = _of_scored(gains.sum(axis=1), scored)
     groups = target_groups(scope, gains.shape[2])
     index = _best(total, alphas, groups)
     scores = np.take_along_axis(total, index[None], axis=0)[0]
     scores = scores / (gains.shape[1] if selection == "correlation" else n_rows)
-    return AlphaChoice(index, held_out_alphas(gains, alphas, scope), scores)
+    return AlphaChoice(index, held_out_alphas(gains, alphas, scope, scored), scores)
 
 
-def held_out_alphas(gains: FloatArray, alphas: FloatArray, scope: Scope) -> NDArray[np.intp]:
+def held_out_alphas(
+    gains: FloatArray, alphas: FloatArray, scope: Scope, scored: NDArray[np.bool_] | None = None
+) -> NDArray[np.intp]:
     """(n_folds, n_targets) the alpha that the other folds choose; ``gains`` as from :func:`fold_gains`."""
     groups = target_groups(scope, gains.shape[2])
     total = gains.sum(axis=1)
-    return np.stack([_best(total - gains[:, f], alphas, groups) for f in range(gains.shape[1])])
+    folds = range(gains.shape[1])
+    return np.stack([_best(_of_scored(total - gains[:, f], scored), alphas, groups) for f in folds])
+
+
+def _of_scored(total: FloatArray, scored: NDArray[np.bool_] | None) -> FloatArray:
+    """Totals (n_alphas, n_targets) that nothing but scored pairs can win."""
+    return total if scored is None else np.where(scored, total, -np.inf)
 
 
 def fold_gains(c: NDArray[np.floating], q: NDArray[np.floating], y2: FloatArray, selection: Selection) -> FloatArray:

@@ -26,11 +26,15 @@ CPU_WIDTH, FEW, _CUDA_WIDTH = 576, 192, 4096
 
 @dataclass(frozen=True, eq=False)
 class FoldStatistics:
-    """Sums of every (alpha, fold, target): c, q (n_alphas, n_folds, n_targets) float32, y2 (n_folds, n_targets)."""
+    """Sums of every (alpha, fold, target): c, q (n_alphas, n_folds, n_targets) float32, y2 (n_folds, n_targets).
+
+    ``scored`` (n_alphas, n_targets) says for which pairs of alpha and target they are exact; None: for all.
+    """
 
     c: NDArray[np.floating]
     q: NDArray[np.floating]
     y2: NDArray[np.float64]
+    scored: NDArray[np.bool_] | None = None
 
 
 class TargetStream:

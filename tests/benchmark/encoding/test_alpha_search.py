@@ -14,6 +14,7 @@ from voxelboard.benchmark.encoding.bootstrap import bootstrap_ridge, chunk_draws
 from voxelboard.benchmark.encoding.designs import Problem, primal_problem
 from voxelboard.benchmark.encoding.nested import nested_ridge
 from voxelboard.benchmark.encoding.ridge import RidgeFit, fit_ridge
+from voxelboard.benchmark.encoding.selection import choose_alpha
 from voxelboard.benchmark.errors import InvalidNumbers, UserError
 
 ALPHAS = np.logspace(-3, 3, 24).tolist()
@@ -74,6 +75,33 @@ def test_thinned_and_screened(wide: Any, screening: Any) -> None:
     found = fit_ridge(wide.dual, wide.responses, wide.folds, ALPHAS, screening=screening, search="thinned", **options)
     same(found, expected)
     assert share(found) < 0.7
+
+
+@pytest.mark.parametrize("selection", ["squared_error", "correlation"])
+@pytest.mark.parametrize("screening", [None, "bfloat16"])
+def test_one_choice_has_the_same_bytes_and_less_to_score(wide: Any, screening: Any, selection: Any) -> None:
+    def run(inner: bool) -> RidgeFit:
+        options: dict[str, Any] = {"selection": selection, "precision": "float32", "screening": screening}
+        return fit_ridge(wide.dual, wide.responses, wide.folds, ALPHAS, search="thinned", inner=inner, **options)
+
+    full = fit_ridge(wide.dual, wide.responses, wide.folds, ALPHAS, selection=selection, precision="float32")
+    six, one = run(True), run(False)
+    same(six, full)
+    np.testing.assert_array_equal(one.alpha_index, full.alpha_index)
+    assert one.cv_scores.tobytes() == full.cv_scores.tobytes()
+    assert one.test_predictions.tobytes() == full.test_predictions.tobytes()
+    assert one.inner.c.shape == one.inner.sse.shape == (0, N_TARGETS)
+    assert len(one.fold_ids) == 0
+    assert share(one) < share(six)
+
+
+def test_what_was_not_scored_exactly_cannot_win() -> None:
+    """A rough gain may lie above the exact one of the pair that beats it: errors that two alphas share are not counted."""
+    c, y2 = np.array([[[1.0]], [[3.0]]]), np.array([[4.0]])
+    scored = np.array([[True], [False]])
+    for selection in ("squared_error", "correlation"):
+        choose = [choose_alpha(c, c**0, y2, np.array([1.0, 2.0]), selection, "target", 1, s) for s in (None, scored)]  # type: ignore[arg-type]
+        assert [choice.index.tolist() for choice in choose] == [[1], [0]]
 
 
 def test_thinned_in_blocks_and_in_any_order_of_subjects(wide: Any, monkeypatch: pytest.MonkeyPatch) -> None:
