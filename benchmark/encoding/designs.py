@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from voxelboard.benchmark.encoding.filters import high_pass_basis, trim_and_high_pass
+from voxelboard.benchmark.encoding.filters import high_pass_basis
+from voxelboard.benchmark.encoding.shifted import add_products, delayed_gram, filtered_norms
 from voxelboard.benchmark.errors import InvalidNumbers, UserError
 
 Device: TypeAlias = str | torch.device | None
@@ -22,6 +23,8 @@ Form = Literal["dual", "primal"]
 
 # columns of the undelayed features that are in float64 at a time: bounds the copy, not the result's precision
 _FEATURE_CHUNK = 1024
+# columns whose filtered values are in the processor's cache at a time
+_CACHED_COLUMNS = 256
 
 
 class SegmentLike(Protocol):
@@ -150,23 +153,28 @@ class SegmentedDesign:
             self._check(segment)
         return np.array([segment.stop - segment.start - 2 * self.trim for segment in segments], dtype=np.intp)
 
-    def inverse_scales(self, train: Sequence[SegmentLike]) -> NDArray[np.float64]:
+    def inverse_scales(self, train: Sequence[SegmentLike], device: Device = None) -> NDArray[np.float64]:
         """(n_features,) 1 / sd over the trimmed, filtered training rows; 0 for a constant feature.
 
-        The sd is that of the undelayed feature and is shared by its delays. Test rows never enter.
+        The sd is that of the undelayed feature and is shared by its delays. Test rows never enter. Computed on ``device``.
         """
         n_rows = int(self.n_rows(train).sum())
         if n_rows == 0:
             raise UserError("no training segments")
-        power = np.zeros(self.n_features)
-        magnitude = np.zeros(self.n_features)
+        power, magnitude = np.zeros(self.n_features), np.zeros(self.n_features)
         for segment in train:
-            values = self.features[segment.story]
-            filtered = trim_and_high_pass(
-                values, segment.start, segment.stop, trim=self.trim, tr=self.tr, cutoff_s=self.cutoff_s
-            )
-            power += (filtered**2).sum(axis=0)
-            magnitude = np.maximum(magnitude, np.abs(values[segment.start : segment.stop]).max(axis=0))
+            values = self.features[segment.story][segment.start : segment.stop]
+            trimmed = values[self.trim : len(values) - self.trim]
+            basis = self._basis(len(trimmed), device)
+            for first in range(0, self.n_features, _CACHED_COLUMNS):
+                columns = slice(first, first + _CACHED_COLUMNS)
+                part = torch.as_tensor(np.array(trimmed[:, columns]), device=device).double()
+                # without its mean a large offset does not cost digits in the projection
+                part -= part.mean(0)
+                part.addmm_(basis, basis.T @ part, alpha=-1)
+                power[columns] += torch.linalg.vector_norm(part, dim=0).square_().cpu().numpy()
+            largest = np.maximum(values.max(axis=0), -values.min(axis=0))
+            magnitude = np.maximum(magnitude, largest)
         sd = np.sqrt(power / n_rows)
         # a constant of large size leaves rounding noise behind the filter: 1e-12 of it is not a signal
         keep = (sd > self.constant_tolerance * sd.max(initial=0.0)) & (sd > 1e-12 * magnitude)
@@ -184,7 +192,7 @@ class SegmentedDesign:
         design = np.empty((int(n_rows.sum()), len(self.delays) * len(keep)))
         first = 0
         for segment, n in zip(segments, n_rows.tolist(), strict=True):
-            reach = self._reach(segment, keep, inverse_scales)
+            reach = self._reach(segment, keep, inverse_scales).numpy()
             block = design[first : first + n]
             for j, delay in enumerate(self.delays):
                 lag = max(self.delays) - delay
@@ -218,7 +226,7 @@ class SegmentedDesign:
         UserError
             for a segment outside its story or too short for its trims and filter.
         """
-        inverse_scales = self.inverse_scales(train)
+        inverse_scales = self.inverse_scales(train, device)
         n_columns = len(self.delays) * int(np.count_nonzero(inverse_scales))
         if form == "dual" or (form == "auto" and 2 * n_columns > int(self.n_rows(train).sum())):
             return self._dual(train, test, inverse_scales, device, gemm_dtype)
@@ -238,9 +246,12 @@ class SegmentedDesign:
                 f"trimming {self.trim} TRs at both ends"
             )
 
+    def _basis(self, n_rows: int, device: Device) -> torch.Tensor:
+        return torch.as_tensor(high_pass_basis(n_rows, self.tr, self.cutoff_s), device=device)
+
     def _reach(
-        self, segment: SegmentLike, keep: NDArray[np.intp], inverse_scales: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+        self, segment: SegmentLike, keep: NDArray[np.intp], inverse_scales: NDArray[np.float64], device: Device = None
+    ) -> torch.Tensor:
         """(n + span, n_kept) scaled features of every row that a delay of this segment touches, zero outside the story.
 
         Row ``i`` is TR ``start + trim - max(delays) + i``. Each column has its mean removed, zeros included: that adds
@@ -250,10 +261,13 @@ class SegmentedDesign:
         first = segment.start + self.trim - max(self.delays)
         last = segment.stop - self.trim - min(self.delays)
         inside = slice(max(first, 0), max(min(last, len(values)), 0))
-        reach = np.zeros((last - first, len(keep)))
-        part = np.asarray(values[inside][:, keep], dtype=np.float64)
-        reach[inside.start - first : inside.start - first + len(part)] = part * inverse_scales[keep]
-        reach -= reach.mean(axis=0)
+        unbroken = len(keep) > 0 and keep[-1] - keep[0] + 1 == len(keep)
+        columns = slice(int(keep[0]), int(keep[-1]) + 1) if unbroken else keep
+        part = torch.as_tensor(np.array(values[inside, columns]), device=device)
+        reach = torch.zeros(last - first, len(keep), dtype=torch.float64, device=device)
+        scales = torch.as_tensor(inverse_scales[keep], device=device)
+        torch.mul(part, scales, out=reach[inside.start - first : inside.start - first + len(part)])
+        reach -= reach.mean(0)
         return reach
 
     def _dual(
@@ -265,26 +279,15 @@ class SegmentedDesign:
         gemm_dtype: torch.dtype,
     ) -> Problem:
         segments = [*train, *test]
-        n_rows = self.n_rows(segments)
+        n_rows = self.n_rows(segments).tolist()
         undelayed, test_blocks = self._undelayed_grams(segments, len(train), inverse_scales, device, gemm_dtype)
-        offsets = np.concatenate([[0], np.cumsum(n_rows + self._span)])
-        starts = np.concatenate([[0], np.cumsum(n_rows)])
-        n_train = int(starts[len(train)])
-        gram = torch.empty(int(starts[-1]), n_train, dtype=torch.float64, device=device)
         lags = [max(self.delays) - delay for delay in self.delays]
-        bases = [torch.as_tensor(high_pass_basis(int(n), self.tr, self.cutoff_s), device=device) for n in n_rows]
-        for g, n_g in enumerate(n_rows.tolist()):
-            for h in range(len(train)):
-                n_h, top, left = int(n_rows[h]), int(offsets[g]), int(offsets[h])
-                block = sum_shifted(undelayed[top:, left:], lags, n_g, n_h)
-                block = _filter_rows(_filter_rows(block, bases[g]).T, bases[h]).T
-                gram[int(starts[g]) : int(starts[g + 1]), int(starts[h]) : int(starts[h + 1])] = block
-        norms = [gram.new_zeros(0)]
-        for g, own in enumerate(test_blocks, start=len(train)):
-            block = sum_shifted(own, lags, int(n_rows[g]), int(n_rows[g]))
-            norms.append(torch.diagonal(_filter_rows(_filter_rows(block, bases[g]).T, bases[g])))
+        bases = [self._basis(n, device) for n in n_rows]
+        gram = delayed_gram(undelayed, n_rows, len(train), lags, bases)
+        n_train = gram.shape[1]
+        norms = [filtered_norms(own, lags, basis) for own, basis in zip(test_blocks, bases[len(train) :], strict=True)]
         n_columns = len(self.delays) * int(np.count_nonzero(inverse_scales))
-        return Problem("dual", gram[:n_train], gram[n_train:], torch.cat(norms), n_columns)
+        return Problem("dual", gram[:n_train], gram[n_train:], torch.cat([gram.new_zeros(0), *norms]), n_columns)
 
     @property
     def _span(self) -> int:
@@ -298,7 +301,7 @@ class SegmentedDesign:
         device: Device,
         gemm_dtype: torch.dtype,
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Inner products of all reaches with those of the training segments, and of each test reach with itself."""
+        """Inner products of all reaches with those of the training segments, on and below the diagonal, and of each test reach with itself."""
         sizes = self.n_rows(segments) + self._span
         offsets = np.concatenate([[0], np.cumsum(sizes)]).tolist()
         n_train = offsets[n_train_segments]
@@ -307,22 +310,11 @@ class SegmentedDesign:
         kept = np.flatnonzero(inverse_scales)
         for first in range(0, len(kept), _FEATURE_CHUNK):
             columns = kept[first : first + _FEATURE_CHUNK]
-            reach = np.concatenate([self._reach(segment, columns, inverse_scales) for segment in segments])
-            chunk = torch.as_tensor(reach, device=device).to(gemm_dtype)
-            undelayed.addmm_(chunk, chunk[:n_train].T)
+            chunk = torch.empty(offsets[-1], len(columns), dtype=gemm_dtype, device=device)
+            for segment, start, stop in zip(segments, offsets[:-1], offsets[1:], strict=True):
+                chunk[start:stop] = self._reach(segment, columns, inverse_scales, device)
+            add_products(undelayed, chunk)
             for block, start in zip(own, offsets[n_train_segments:-1], strict=True):
                 rows = chunk[start : start + len(block)]
                 block.addmm_(rows, rows.T)
         return undelayed, own
-
-
-def sum_shifted(undelayed: torch.Tensor, lags: Sequence[int], n_rows: int, n_columns: int) -> torch.Tensor:
-    """(n_rows, n_columns) float64: the sum over lags of the block of ``undelayed`` that starts at ``(lag, lag)``."""
-    total = torch.zeros(n_rows, n_columns, dtype=torch.float64, device=undelayed.device)
-    for lag in lags:
-        total += undelayed[lag : lag + n_rows, lag : lag + n_columns]
-    return total
-
-
-def _filter_rows(block: torch.Tensor, basis: torch.Tensor) -> torch.Tensor:
-    return block - basis @ (basis.T @ block)

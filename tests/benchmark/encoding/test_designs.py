@@ -74,6 +74,31 @@ def test_more_features_than_one_chunk_and_a_large_offset() -> None:
     assert float((moved.train - many.train).abs().max() / many.train.abs().max()) < 1e-3
 
 
+def test_many_segments_and_blocks_of_products_are_symmetric() -> None:
+    rng = np.random.default_rng(3)
+    table = {i: rng.standard_normal((int(n), 600)).astype(np.float32) for i, n in enumerate(rng.integers(30, 150, 12))}
+    segments = [SegmentRows(i, 0, len(x)) for i, x in table.items()]
+    design = SegmentedDesign(table, (1, 2, 3, 4), 3, 2.0, 60.0)
+    dual = design.problem(segments[:9], segments[9:], form="dual")
+    primal = design.problem(segments[:9], segments[9:], form="primal")
+    assert dual.n_train > 600  # more than one block of rows
+    assert torch.equal(dual.train, dual.train.T)
+    expected = primal.to_dual()
+    for found, wanted in ((dual.train, expected.train), (dual.test, expected.test)):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-11 * float(expected.train.abs().max()))
+    torch.testing.assert_close(dual.test_norms, primal.test_norms, rtol=1e-10, atol=0)
+
+
+def test_read_only_and_half_precision_features_are_read() -> None:
+    table = {k: x.astype(np.float16) for k, x in features(60).items()}
+    for values in table.values():
+        values.flags.writeable = False
+    half = SegmentedDesign(table, (1, 2), 2, 2.0, 60.0).problem(SEGMENTS[:3], SEGMENTS[3:], form="dual")
+    single = {k: x.astype(np.float32) for k, x in table.items()}
+    full = SegmentedDesign(single, (1, 2), 2, 2.0, 60.0).problem(SEGMENTS[:3], SEGMENTS[3:], form="dual")
+    assert torch.equal(half.train, full.train)
+
+
 def test_scale_is_the_sd_of_filtered_training_rows_and_ignores_test_rows() -> None:
     table = features(4)
     design = SegmentedDesign(table, (1, 2), 2, 2.0, math.inf)

@@ -31,7 +31,7 @@ def z_scored_on_all_stories(patch: pytest.MonkeyPatch) -> None:
     """Features are scaled by all stories, test stories included."""
     real = SegmentedDesign.inverse_scales
 
-    def scales(self: SegmentedDesign, train: Any) -> np.ndarray:
+    def scales(self: SegmentedDesign, train: Any, device: Any = None) -> np.ndarray:
         return real(self, [SegmentRows(name, 0, len(table)) for name, table in self.features.items()])
 
     patch.setattr(SegmentedDesign, "inverse_scales", scales)
@@ -130,13 +130,15 @@ def clipped_ceiling(patch: pytest.MonkeyPatch) -> None:
 
 
 def delays_across_stories(patch: pytest.MonkeyPatch) -> None:
-    def reach(self: SegmentedDesign, segment: Any, keep: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    def reach(
+        self: SegmentedDesign, segment: Any, keep: np.ndarray, scales: np.ndarray, device: Any = None
+    ) -> torch.Tensor:
         names = list(self.features)
         joined = np.concatenate([np.asarray(self.features[name], dtype=np.float64) for name in names])
         offset = sum(len(self.features[name]) for name in names[: names.index(segment.story)])
         rows = np.arange(segment.start + self.trim - max(self.delays), segment.stop - self.trim - min(self.delays))
         found = joined[np.maximum(rows + offset, 0)][:, keep] * scales[keep]
-        return found - found.mean(axis=0)
+        return torch.as_tensor(found - found.mean(axis=0))
 
     patch.setattr(SegmentedDesign, "_reach", reach)
 
