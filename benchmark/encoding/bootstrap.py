@@ -32,6 +32,11 @@ from voxelboard.benchmark.encoding.streaming import FoldStatistics, Responses, T
 from voxelboard.benchmark.errors import UserError
 
 
+# Rows of W longer than that enlarge the rounding of float32 errors, so such alphas get a matrix for each draw. At it a
+# correlation is off by 4e-7.
+_LONGEST_ROW = 20.0
+
+
 @dataclass(frozen=True, eq=False)
 class BootstrapFit:
     """What :func:`bootstrap_ridge` found. Arrays are numpy, on the host.
@@ -121,22 +126,70 @@ def bootstrap_ridge(
 
 
 class _DrawOperators:
-    """For each alpha the matrices that predict the left-out rows of every draw from its others."""
+    """For each alpha the matrices that predict the left-out rows of every draw from its others.
+
+    Either a matrix for each draw, or one that all draws share and a small one for each. A *block* is a run of rows that every
+    draw keeps or leaves out together, and ``alone`` predicts each block from all other rows, with ``-(G_cc)^-1 G_c``.
+    A draw leaves out several blocks, S. With D the blocks of ``G_SS`` alone, the errors of its prediction are ``(G_SS)^-1 D``
+    times those of ``alone``, so the prediction is that of ``alone`` minus ``W = (G_SS)^-1 D - I = (G_SS)^-1 (D - G_SS)`` times
+    its errors. That takes n_rows^2 + sum |S|^2 multiplications a target instead of sum |S| (n_rows - |S|).
+    """
 
     def __init__(self, problem: Problem, draws: Sequence[NDArray[np.intp]], precision: Precision) -> None:
         n_rows, device = problem.n_train, problem.train.device
-        rows = torch.arange(n_rows, device=device)
-        self.whole = DualOperators(problem, rows, [], centred=False, precision=precision)
+        self.whole = DualOperators(problem, torch.arange(n_rows, device=device), [], centred=False, precision=precision)
         self.pairs = [_both_sides(draw, n_rows, device) for draw in draws]
+        self.blocks, block_of_row = _blocks(draws, n_rows)
+        self.block_of_row = torch.as_tensor(block_of_row, device=device)
+        n_kept = [len(kept) for _, kept in self.pairs]
+        n_left_out = [len(rows) for rows, _ in self.pairs]
+        apart = sum(n * kept for n, kept in zip(n_left_out, n_kept, strict=True))
+        self.is_shared = n_rows**2 + sum(n**2 for n in n_left_out) < apart
 
     def build(self, alpha: float) -> AlphaOperators:
-        """Its folds are the draws."""
+        """Its folds are the draws; where they share a matrix, that comes first."""
         inverse, notes = invert_in_steps(self.whole.grams, alpha)
         gram, cross = self.whole.gram, self.whole.cross
-        folds = [leave_rows_out(inverse, gram, alpha, rows, kept) for rows, kept in self.pairs]
+        folds = self._shared(inverse) if inverse is not None and self.is_shared else None
+        if folds is None:
+            folds = [leave_rows_out(inverse, gram, alpha, rows, kept) for rows, kept in self.pairs]
         if inverse is None:
             return AlphaOperators(folds, self.whole.build(alpha).test, notes)
         return AlphaOperators(folds, (cross.to(inverse.dtype) @ inverse).float(), notes)
+
+    def _shared(self, inverse: torch.Tensor) -> list[torch.Tensor] | None:
+        """``alone`` (n_rows, n_rows) and W of each draw; None where there is no factor or W would enlarge rounding."""
+        alone = torch.zeros_like(inverse)
+        for rows in self.blocks:
+            factor, info = torch.linalg.cholesky_ex(inverse[rows, rows])
+            if int(info) != 0:
+                return None
+            torch.mm(-torch.cholesky_inverse(factor), inverse[rows], out=alone[rows])
+            alone[rows, rows] = 0
+        found = [alone.float()]
+        for rows_left_out, _ in self.pairs:
+            mine = inverse[rows_left_out][:, rows_left_out]
+            factor, info = torch.linalg.cholesky_ex(mine)
+            if int(info) != 0:
+                return None
+            block = self.block_of_row[rows_left_out]
+            mine[block[:, None] == block] = 0
+            correction = -(torch.cholesky_inverse(factor) @ mine).float()
+            if not float(correction.square().sum(1).max()) <= _LONGEST_ROW**2:
+                return None
+            found.append(correction)
+        return found
+
+    def predictions(self, folds: list[torch.Tensor], responses: torch.Tensor) -> Iterator[torch.Tensor]:
+        """(n_left_out, width) of each draw, from its matrices and responses (n_rows, width)."""
+        if len(folds) == len(self.pairs):
+            for (_, kept), fold in zip(self.pairs, folds, strict=True):
+                yield fold @ responses[kept]
+            return
+        alone = folds[0] @ responses
+        errors = responses - alone
+        for (rows, _), correction in zip(self.pairs, folds[1:], strict=True):
+            yield alone[rows].addmm_(correction, errors[rows], alpha=-1)
 
 
 class _DrawSums:
@@ -148,10 +201,10 @@ class _DrawSums:
         self, built: BuiltOperators, operators: _DrawOperators, stream: TargetStream, *, centred: bool
     ) -> None:
         self.built = built
-        self.pairs = operators.pairs
+        self.operators = operators
         self.stream = stream
         self.centred = centred
-        self.n_folds = len(self.pairs)
+        self.n_folds = len(operators.pairs)
         self.n_targets = stream.n_targets
 
     def everywhere(self, alphas: Sequence[int], found: FoldStatistics) -> None:
@@ -175,15 +228,28 @@ class _DrawSums:
         matrices = [(row, self.built[a].folds) for row, a in rows]
         for targets, block in blocks:
             n = len(targets)
-            for b, (left_out, kept) in enumerate(self.pairs):
-                y, inputs = block[left_out], block[kept]
-                y = y - y.mean(0) if self.centred else y
+            truths = [self._centre(block[left_out]) for left_out, _ in self.operators.pairs]
+            for b, y in enumerate(truths):
                 found.y2[b, targets] = (y.double() ** 2).sum(0)[:n].cpu().numpy()
-                for row, folds in matrices:
-                    p = folds[b] @ inputs
-                    p = p - p.mean(0) if self.centred else p
+            for row, folds in matrices:
+                for b, (y, p) in enumerate(zip(truths, self.operators.predictions(folds, block), strict=True)):
+                    p = self._centre(p)
                     found.c[row, b, targets] = (p * y).sum(0)[:n].cpu().numpy()
-                    found.q[row, b, targets] = (p * p).sum(0)[:n].cpu().numpy()
+                    found.q[row, b, targets] = p.square_().sum(0)[:n].cpu().numpy()
+
+    def _centre(self, values: torch.Tensor) -> torch.Tensor:
+        return values - values.mean(0) if self.centred else values
+
+
+def _blocks(draws: Sequence[NDArray[np.intp]], n_rows: int) -> tuple[list[slice], NDArray[np.intp]]:
+    """Runs of rows that each draw keeps or leaves out together, without those never left out, and (n_rows,) the run of each row."""
+    left_out = np.zeros((len(draws), n_rows), dtype=bool)
+    for b, rows in enumerate(draws):
+        left_out[b, rows] = True
+    starts = np.flatnonzero(np.r_[True, (left_out[:, 1:] != left_out[:, :-1]).any(axis=0)])
+    runs = [slice(int(a), int(b)) for a, b in zip(starts, [*starts[1:], n_rows], strict=True)]
+    of_row = np.repeat(np.arange(len(runs)), [run.stop - run.start for run in runs])
+    return [run for run in runs if left_out[:, run.start].any()], of_row
 
 
 def _both_sides(rows: NDArray[np.intp], n_rows: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random left-out chunks from one inverse, against an SVD of each draw's own rows."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from voxelboard.benchmark.encoding import bootstrap
 from voxelboard.benchmark.encoding.bootstrap import bootstrap_ridge, chunk_draws
 from voxelboard.benchmark.encoding.designs import primal_problem
 from voxelboard.benchmark.errors import UserError
@@ -35,9 +38,10 @@ def r_of(p: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize(("n_trs", "n_columns"), [(150, 30), (120, 300)], ids=["tall", "wide"])
-def test_alphas_and_scores_are_those_of_one_svd_a_draw(n_trs: int, n_columns: int) -> None:
+@pytest.mark.parametrize("n_draws", [4, 20], ids=["a matrix a draw", "one shared"])
+def test_alphas_and_scores_are_those_of_one_svd_a_draw(n_trs: int, n_columns: int, n_draws: int) -> None:
     X, X_test, Y = world(n_trs, n_columns)
-    draws = chunk_draws(n_trs, n_draws=4, chunk_trs=7, n_chunks=5, seed=0)
+    draws = chunk_draws(n_trs, n_draws, chunk_trs=7, n_chunks=5, seed=0)
     fit = bootstrap_ridge(primal_problem(X, X_test), Y, draws, ALPHAS)
     scores = []
     for rows in draws:
@@ -49,6 +53,27 @@ def test_alphas_and_scores_are_those_of_one_svd_a_draw(n_trs: int, n_columns: in
     for v in range(Y.shape[1]):
         expected = by_svd(X, X_test, Y[:, [v]], float(fit.alphas[v]))[:, 0]
         np.testing.assert_allclose(fit.test_predictions[:, v], expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("size", [1, 6], ids=["single rows", "chunks"])
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_one_matrix_for_all_draws_is_as_good_as_one_each(
+    size: int, precision: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, X_test, Y = world(120, 300)
+    draws = chunk_draws(120, 25, size, 30 // size, seed=4)
+    alphas = np.logspace(-4, 4, 9).tolist()
+    problem = primal_problem(X * np.arange(1, 301) ** -1.0, X_test)
+
+    def scores(alpha: float) -> NDArray[np.float64]:
+        fit = bootstrap_ridge(problem, Y, draws, [alpha], precision=precision)
+        return fit.cv_scores
+
+    shared = np.stack([scores(alpha) for alpha in alphas])
+    monkeypatch.setattr(bootstrap._DrawOperators, "_shared", lambda self, inverse: None)
+    apart = np.stack([scores(alpha) for alpha in alphas])
+    np.testing.assert_allclose(shared, apart, atol=2e-6 if precision == "float64" else 2e-5)
+    assert (shared != apart).any(), "not the same way twice"
 
 
 def test_one_alpha_for_all_targets() -> None:
