@@ -31,7 +31,6 @@ from voxelboard.benchmark.encoding.selection import Scope, Selection, choose_alp
 from voxelboard.benchmark.encoding.streaming import FoldStatistics, Responses, TargetStream, products_by_alpha
 from voxelboard.benchmark.errors import UserError
 
-
 # Rows of W longer than that enlarge the rounding of float32 errors, so such alphas get a matrix for each draw. At it a
 # correlation is off by 4e-7.
 _LONGEST_ROW = 20.0
